@@ -1,0 +1,47 @@
+/* parmap: the program.  Reads the command line and hands over to bench.c or info.c. */
+#include "cli/bench.h"
+#include "cli/words.h"
+
+#include <pmap/pmap.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+/* A standard descriptor that is closed would be given to the next file opened, and that file would get our messages.
+ * Opened the wrong way round, so that writing to it is an error and not silence. */
+static int fill_standard_descriptors(void)
+{
+    for (int fd = 0; fd < 3; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) return -1;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct settings settings;
+    int error;
+
+    if (fill_standard_descriptors()) return 1;
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error to report, not a reason to vanish */
+    error = options_parse(&settings, argc, argv);
+    if (error) {
+        fprintf(stderr, "try: parmap help%s\n", settings.command == COMMAND_BENCH ? " bench" : "");
+        return error;
+    }
+    if (settings.version) {
+        printf("parmap %s\n", PMAP_VERSION);
+    } else if (settings.help || settings.command == COMMAND_HELP) {
+        options_help(stdout, settings.command == COMMAND_HELP ? settings.about : settings.command);
+    } else if (settings.command == COMMAND_BENCH) {
+        return bench(&settings);
+    } else if (settings.command == COMMAND_INFO) {
+        return info();
+    } else {
+        options_help(stderr, COMMANDS);
+        return 2;
+    }
+    return written(stdout, "standard output") ? 1 : 0;
+}

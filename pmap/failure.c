@@ -1,0 +1,120 @@
+/* The failures of each thread's last map on each pool, with their texts. */
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmap/pool.h"
+
+#define LINE 256
+
+struct kept {
+    pmap_pool *pool;
+    unsigned long thread;
+    pmap_failure *list;
+    char *texts;
+    size_t n;
+    struct kept *next;
+};
+
+/* Not pthread_self(): that is used again when a thread has ended, and the next one would inherit failures. */
+static unsigned long this_thread(void)
+{
+    static atomic_ulong last;
+    static _Thread_local unsigned long id;
+    if (!id) id = atomic_fetch_add(&last, 1) + 1;
+    return id;
+}
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct kept *all;
+
+static void say(char *line, const struct pm_failure *f, uint64_t first, uint64_t count)
+{
+    char which[64], what[128];
+    const char *name;
+    if (count == 1) (void)snprintf(which, sizeof which, "item %llu", (unsigned long long)first);
+    else (void)snprintf(which, sizeof which, "items %llu to %llu", (unsigned long long)first, (unsigned long long)(first + count - 1));
+    switch (f->cause) {
+    case PM_SIGNAL:
+        name = sigabbrev_np(f->value);
+        (void)snprintf(what, sizeof what, "its worker was ended by SIG%s (%s)", name ? name : "?", strsignal(f->value));
+        break;
+    case PM_EXIT: (void)snprintf(what, sizeof what, "its worker exited with status %d", f->value); break;
+    case PM_TIMEOUT: (void)snprintf(what, sizeof what, "it ran longer than its time-out"); break;
+    case PM_MEMORY: (void)snprintf(what, sizeof what, "its worker was killed for want of memory"); break;
+    case PM_CANCEL: (void)snprintf(line, LINE, "%s: not run, the call stopped before", which); return;
+    default: (void)snprintf(what, sizeof what, "the function returned %d", f->value); break;
+    }
+    (void)snprintf(line, LINE, "%s: %s%s%s, %u attempt%s", which, what, f->text[0] ? ": " : "", f->text, f->attempts,
+                   f->attempts == 1 ? "" : "s");
+}
+
+static void drop(struct kept *k)
+{
+    free(k->list);
+    free(k->texts);
+    free(k);
+}
+
+static void forget(pmap_pool *pool, bool mine_only)
+{
+    pthread_mutex_lock(&lock);
+    for (struct kept **at = &all; *at;) {
+        struct kept *k = *at;
+        if (k->pool == pool && (!mine_only || k->thread == this_thread())) {
+            *at = k->next;
+            drop(k);
+        } else {
+            at = &k->next;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void pm_failures_forget(pmap_pool *pool) { forget(pool, false); }
+
+void pm_failures_keep(pmap_pool *pool, struct pm_failure *list, size_t n, uint64_t base, uint64_t unit, uint64_t count)
+{
+    forget(pool, true);
+    if (n == 0) return;
+    struct kept *k = calloc(1, sizeof *k);
+    if (k) {
+        k->list = calloc(n, sizeof *k->list);
+        k->texts = calloc(n, LINE);
+    }
+    if (!k || !k->list || !k->texts) { /* the call's own error still says that items failed */
+        if (k) drop(k);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct pm_failure *f = &list[i];
+        uint64_t first = f->item * unit, end = f->item + f->count > count / unit ? count : (f->item + f->count) * unit;
+        say(k->texts + i * LINE, f, base + first, end - first);
+        k->list[i] = (pmap_failure){.item = base + first, .count = end - first, .cause = (pmap_cause)f->cause, .value = f->value,
+                                    .attempts = f->attempts, .text = k->texts + i * LINE};
+    }
+    k->n = n;
+    k->pool = pool;
+    k->thread = this_thread();
+    pthread_mutex_lock(&lock);
+    k->next = all;
+    all = k;
+    pthread_mutex_unlock(&lock);
+}
+
+const pmap_failure *pmap_failures(pmap_pool *pool, size_t *count)
+{
+    const pmap_failure *list = NULL;
+    size_t n = 0;
+    pthread_mutex_lock(&lock);
+    for (struct kept *k = all; k && !list; k = k->next)
+        if (k->pool == pool && k->thread == this_thread()) {
+            list = k->list;
+            n = k->n;
+        }
+    pthread_mutex_unlock(&lock);
+    if (count) *count = n;
+    return list;
+}

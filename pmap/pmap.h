@@ -1,0 +1,249 @@
+/* pmap: a parallel map over processes that costs what threads cost and survives the death of its workers.
+ *
+ * This header reads from the simplest call to the most advanced.  Each comment gives shapes and units, who owns what
+ * until when, which thread may call, whether the call blocks, and every error it returns.  pmap(7) is the overview.
+ *
+ * Caveats, honestly:
+ *  - A function runs at least once an item and, when workers die, up to retries + 1 times: it must not care (see `once`).
+ *  - Workers are forked when the pool opens.  They see the program's memory as it was then; later changes reach them
+ *    only through pmap_alloc() memory, through `arg`, and through a call's input.
+ *  - Input in pmap_alloc() memory is shared, not copied.  A function that writes to its input, or past its result,
+ *    does what such a function does with threads.
+ *  - A worker keeps no descriptor of the application but 1 and 2 (option `keep_fds`); its standard input is /dev/null.
+ */
+#ifndef PMAP_PMAP_H
+#define PMAP_PMAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define PMAP_API __attribute__((visibility("default")))
+#define PMAP_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#else
+#define PMAP_API
+#define PMAP_PRINTF(f, a)
+#endif
+
+/* ---- Version: the header's, and the library's that runs ---- */
+#define PMAP_VERSION_MAJOR 0
+#define PMAP_VERSION_MINOR 1
+#define PMAP_VERSION_PATCH 0
+#define PMAP_VERSION "0.1.0"
+
+/* The version of the library that runs, such as "0.1.0".  Static text.  Any thread; does not block; cannot fail. */
+PMAP_API const char *pmap_version(void);
+
+/* ---- Errors: negative, and their numbers never change ---- */
+enum {
+    PMAP_OK = 0,
+    PMAP_EINVAL = -1,      /* an argument is wrong; the text names it, its value and what was expected */
+    PMAP_ENOMEM = -2,      /* not enough memory, or a limit on it (RLIMIT_AS, RLIMIT_FSIZE, cgroup) */
+    PMAP_EITEMS = -3,      /* the call ran, some items failed: pmap_failures() lists them; all other results are right */
+    PMAP_ECLOSED = -4,     /* the pool is closed or being closed */
+    PMAP_EFORK = -5,       /* the pool belongs to another process: a forked child, or a worker's function, used it */
+    PMAP_EBROKEN = -6,     /* workers die without any progress; the text gives the last cause */
+    PMAP_EFUNCTION = -7,   /* the function is in an object loaded after the pool opened: the workers do not have it */
+    PMAP_EOVERLAP = -8,    /* input and output overlap without being the same place and size */
+    PMAP_EOVERFLOW = -9,   /* count times size does not fit in size_t */
+    PMAP_ENOTSUP = -10,    /* this executor or build cannot do that (a deadline on threads, ZeroMQ not built in) */
+    PMAP_ESYSTEM = -11,    /* the operating system refused something; the text names the call and the reason */
+    PMAP_ECANCELLED = -12  /* the call was ended by pmap_pool_terminate() in another thread */
+};
+
+/* A few words on an error number, such as "some items failed".  Static text, never NULL.  Any thread; does not block. */
+PMAP_API const char *pmap_strerror(int error);
+
+/* The full text of the last error that a pmap call returned to the calling thread: what, where, what was expected.
+ * Valid until this thread's next failing call.  "" when there was none.  Does not block. */
+PMAP_API const char *pmap_error(void);
+
+/* ---- A pool ---- */
+typedef struct pmap_pool pmap_pool;
+
+typedef enum { PMAP_PROCESSES = 0, PMAP_THREADS = 1, PMAP_SERIAL = 2 } pmap_executor;
+typedef enum { PMAP_SHM = 0, PMAP_ZMQ = 1 } pmap_channel;
+
+typedef struct pmap_options {
+    size_t size;             /* set by PMAP_OPTIONS_INIT */
+    unsigned workers;        /* 0 = the CPUs this process may use: min(affinity, cgroup quota); at most 4095 */
+    pmap_executor executor;  /* processes, OpenMP threads, or the caller's own thread */
+    pmap_channel channel;    /* of processes: shared memory, or ZeroMQ over ipc */
+    size_t memory;           /* bytes of address space set aside for pmap_alloc(); 0 = twice the machine's memory */
+    int spin_us;             /* how long idle workers and waiting callers spin before they sleep: 0 = 20 where CPUs are
+                                spare, -1 = never */
+    int keep_fds;            /* 1 = workers keep the descriptors that are open when the pool opens */
+    int no_huge_pages;       /* 1 = never ask for huge pages */
+} pmap_options;
+#define PMAP_OPTIONS_INIT { sizeof(pmap_options), 0, PMAP_PROCESSES, PMAP_SHM, 0, 0, 0, 0 }
+
+/* Opens a pool and forks its workers.  `options` may be NULL: processes, shared memory, as many workers as CPUs.
+ * On success *pool is the caller's until pmap_pool_close() or pmap_pool_terminate(); on error *pool is NULL and nothing is
+ * left behind.  Any thread, which may exit before the pool is closed.  Blocks for about three forks.
+ * Flushes stdio, so that no buffer is written twice.
+ * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP, PMAP_ESYSTEM. */
+PMAP_API int pmap_pool_open(pmap_pool **pool, const pmap_options *options);
+
+/* Finishes calls of other threads that are under way, then ends the workers and frees all of the pool, its pmap_alloc() memory included.
+ * NULL is allowed.  Any thread of the process that opened the pool, once; no call on the pool may start later.
+ * Blocks until the running calls end.  In a forked child it frees that child's own part and leaves the parent's pool alone.
+ * Errors: PMAP_ESYSTEM when a worker could not be ended (the memory is freed all the same). */
+PMAP_API int pmap_pool_close(pmap_pool *pool);
+
+/* As pmap_pool_close(), but calls under way in other threads end with PMAP_ECANCELLED: nothing new is started, and what
+ * runs has grace_s seconds (0 = none) before it is killed.  Blocks for grace_s and a little more, never longer. */
+PMAP_API int pmap_pool_terminate(pmap_pool *pool, double grace_s);
+
+/* How many workers the pool has.  Any thread; does not block. */
+PMAP_API unsigned pmap_pool_workers(const pmap_pool *pool);
+
+/* ---- Memory that the workers share ---- */
+
+/* `bytes` of memory at the same address in all workers, aligned to 64 bytes (to 2 MiB from 2 MiB on), not set to zero
+ * unless it is new.  Its pages are committed here, so that a lack of memory is an error now and never a SIGBUS later.
+ * Valid until pmap_free() or the pool's end.  On error NULL, with pmap_error() set.  bytes = 0 gives a valid pointer.
+ * Any thread of the opening process; blocks only for the kernel's work.  Also serves thread and serial pools.
+ * Errors (as pmap_error() text): PMAP_ENOMEM, PMAP_EFORK. */
+PMAP_API void *pmap_alloc(pmap_pool *pool, size_t bytes);
+
+/* Gives memory back to the pool, and its pages to the system.  NULL is allowed.  No call may be using it.  A pointer that
+ * pmap_alloc() did not return is ignored, and pmap_error() says so.  Any thread of the opening process. */
+PMAP_API void pmap_free(pmap_pool *pool, void *memory);
+
+/* ---- What a function is told, and may say: valid only during the call ---- */
+typedef struct pmap_task pmap_task;
+
+/* Values that a function returns: 0 done; > 0 this item failed, with the caller's own code; PMAP_RETRY: run it again, at
+ * most `retries` times, then it has failed with that value. */
+#define PMAP_RETRY (-1)
+
+typedef int pmap_item_fn(pmap_task *task, const void *item, void *result);                       /* one call an item */
+typedef int pmap_chunk_fn(pmap_task *task, const void *items, size_t count, void *results);      /* one call a chunk */
+typedef int pmap_range_fn(pmap_task *task, size_t first, size_t last);                           /* [first, last), no input */
+typedef void pmap_combine_fn(void *acc, const void *partial, void *arg);
+
+PMAP_API size_t pmap_task_index(const pmap_task *task);        /* the item's index; a chunk's or range's first */
+PMAP_API unsigned pmap_task_worker(const pmap_task *task);     /* 0 .. workers - 1 */
+PMAP_API unsigned pmap_task_attempt(const pmap_task *task);    /* 0 the first time */
+PMAP_API void *pmap_task_arg(const pmap_task *task);           /* options->arg, or the worker's copy of it */
+PMAP_API int pmap_task_cancelled(const pmap_task *task);       /* 1 = the result is no longer wanted: return soon */
+
+/* For chunk and range functions: "I am now at item `index`".  A death or a deadline then names that item exactly, and
+ * pmap_task_random() starts that item's stream. */
+PMAP_API void pmap_task_item(pmap_task *task, size_t index);
+
+/* The next 64 random bits of a stream that depends on (options->seed, item index) only: the same for any number of workers,
+ * any path and any retry.  SplitMix64 (Steele, Lea, Flood 2014) started at a hash of the two. */
+PMAP_API uint64_t pmap_task_random(pmap_task *task);
+
+/* A text for pmap_failures(), up to 111 bytes, for when the function then returns > 0 or PMAP_RETRY. */
+PMAP_API void pmap_task_error(pmap_task *task, const char *format, ...) PMAP_PRINTF(2, 3);
+
+/* ---- The maps ---- */
+typedef enum { PMAP_ON_ERROR_COLLECT = 0, PMAP_ON_ERROR_STOP = 1 } pmap_on_error;
+
+struct pmap_stats;
+
+typedef struct pmap_map_options {
+    size_t size;             /* set by PMAP_MAP_OPTIONS_INIT */
+    void *arg;               /* for pmap_task_arg() */
+    size_t arg_size;         /* > 0: the workers get a copy of these bytes; 0: they get the pointer as it is */
+    size_t chunk;            /* items a chunk, at most 16777216; 0 = tuned from the measured time an item */
+    double timeout_s;        /* seconds an item may take, then its worker is killed; 0 = no limit; processes only */
+    int retries;             /* how often an item is run again after its worker died, timed out or it said PMAP_RETRY: at most 30 */
+    pmap_on_error on_error;  /* go on and collect all failures, or start nothing more after the first */
+    int once;                /* 1 = never run an item twice: what a death interrupts has failed */
+    uint64_t seed;           /* for pmap_task_random() */
+    struct pmap_stats *stats;/* filled before the call returns, also with PMAP_EITEMS; NULL = not wanted */
+} pmap_map_options;
+#define PMAP_MAP_OPTIONS_INIT { sizeof(pmap_map_options), 0, 0, 0, 0.0, 2, PMAP_ON_ERROR_COLLECT, 0, 0, 0 }
+
+/* All four maps: `options` may be NULL.  They block until every item is done or has failed.  Any thread of the process that
+ * opened the pool; several threads may map on one pool at once.  `in` and `out` may be anywhere: in pmap_alloc() memory they
+ * cost no copy, elsewhere they are copied through it.  They may be the same place when in_size == out_size (then mark the
+ * call `once` unless the function can run twice on its own result); any other overlap is refused.  Results of failed items
+ * are undefined.  Memory stays the caller's; it must not change while the call runs.
+ * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_EITEMS, PMAP_ECLOSED, PMAP_EFORK, PMAP_EBROKEN, PMAP_EFUNCTION, PMAP_EOVERLAP,
+ * PMAP_EOVERFLOW, PMAP_ENOTSUP, PMAP_ESYSTEM, PMAP_ECANCELLED. */
+
+/* out[i] = function(in[i]) for count items.  out may be NULL when out_size is 0, and in when in_size is 0. */
+PMAP_API int pmap_map(pmap_pool *pool, pmap_item_fn *function, const void *in, size_t count, size_t in_size, void *out,
+                      size_t out_size, const pmap_map_options *options);
+
+/* The same, one call a chunk.  The function must accept any count from 1 to the chunk size: after a death the items of that
+ * chunk run one at a time, so that exactly the guilty one fails. */
+PMAP_API int pmap_chunks(pmap_pool *pool, pmap_chunk_fn *function, const void *in, size_t count, size_t in_size, void *out,
+                         size_t out_size, const pmap_map_options *options);
+
+/* function(first', last') over pieces of [first, last) that cover it exactly once. */
+PMAP_API int pmap_for(pmap_pool *pool, pmap_range_fn *function, size_t first, size_t last, const pmap_map_options *options);
+
+/* acc = combine(...combine(combine(acc, p0), p1)..., pN), pK = partial(chunk K), in chunk order.  Chunk borders depend on
+ * `count` alone (at most 1024 chunks of equal size; options->chunk overrides), so the result has the same bits on every path, with any number of
+ * workers and any deaths.  combine runs in the calling thread.  A failed chunk makes the call PMAP_EITEMS and acc unchanged. */
+PMAP_API int pmap_reduce(pmap_pool *pool, pmap_chunk_fn *partial, pmap_combine_fn *combine, const void *in, size_t count,
+                         size_t in_size, void *acc, size_t acc_size, const pmap_map_options *options);
+
+/* ---- What failed ---- */
+typedef enum {
+    PMAP_CAUSE_CODE = 1,    /* the function returned `value` */
+    PMAP_CAUSE_SIGNAL = 2,  /* its worker was ended by signal `value` */
+    PMAP_CAUSE_EXIT = 3,    /* its worker exited with status `value` inside the function */
+    PMAP_CAUSE_TIMEOUT = 4, /* it ran longer than timeout_s and was killed */
+    PMAP_CAUSE_MEMORY = 5,  /* the kernel ended its worker for want of memory */
+    PMAP_CAUSE_CANCELLED = 6/* it was never run: the call stopped before */
+} pmap_cause;
+
+typedef struct pmap_failure {
+    size_t item;       /* the first item that this is about */
+    size_t count;      /* 1, or more where a whole chunk failed (reduce, `once`, cancelled) */
+    pmap_cause cause;
+    int value;
+    unsigned attempts; /* how often it was run */
+    const char *text;  /* such as "item 777: SIGSEGV (Segmentation fault), 3 attempts" */
+} pmap_failure;
+
+/* The failures of the calling thread's last map on this pool, by item, or NULL with *count = 0.  At most 1,048,576 are listed;
+ * pmap_stats counts all.  The pool's until the calling thread's next map on it, or its end.  Does not block. */
+PMAP_API const pmap_failure *pmap_failures(pmap_pool *pool, size_t *count);
+
+/* ---- What it cost ---- */
+typedef struct pmap_stats {
+    size_t size;              /* set it to sizeof(struct pmap_stats) */
+    unsigned workers;
+    double wall_s;            /* of the call; the five parts below add up to workers x wall_s */
+    double transfer_in_s;     /* copying or receiving input, over all workers; on the copying paths also the caller's copies */
+    double compute_s;         /* inside the function */
+    double transfer_out_s;
+    double dispatch_s;        /* claims, messages, wake-ups */
+    double idle_s;            /* asleep or waiting for work */
+    uint64_t bytes_copied;    /* both directions */
+    uint64_t items, chunks, steals, failed;
+    uint64_t deaths, retries; /* workers that died during the call; items or chunks that were run again */
+} pmap_stats_t;
+
+/* What all calls on this pool so far cost together, as one sum.  Any thread; does not block.  Set stats->size first.
+ * Errors: PMAP_EINVAL, PMAP_EFORK. */
+PMAP_API int pmap_stats(pmap_pool *pool, struct pmap_stats *stats);
+
+/* ---- For tools: what this build and this machine offer ---- */
+
+/* A line "name: value" for each thing worth knowing (CPUs by affinity and quota, huge pages, pidfd, limits, channels built in)
+ * and "warning: ..." for what will hurt, into text (cut at bytes, always ended).  Returns the length it needs.  Any thread. */
+PMAP_API size_t pmap_machine(char *text, size_t bytes);
+
+/* The CPUs this process may use: min(affinity, cgroup v1 or v2 quota rounded up), at least 1.  Any thread; reads /proc. */
+PMAP_API unsigned pmap_cpus(void);
+
+/* The process ids of the pool's workers as they are now, at most `most` of them, into pids; 0 for a worker that is being
+ * replaced.  Returns how many workers there are; 0 for a pool without processes.  For kill tests and monitors.  Any thread. */
+PMAP_API unsigned pmap_pool_pids(const pmap_pool *pool, int *pids, unsigned most);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

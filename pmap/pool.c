@@ -1,0 +1,232 @@
+/* A pool's life: open, close, terminate, memory, and what happens to it in a forked child. */
+#include "pmap/pool.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shm/heap.h"
+#include "pmap/objects.h"
+#include "workers/cpus.h"
+
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#define MOST_WORKERS 4095u
+#define DEFAULT_SPIN_NS INT64_C(20000)
+#define FRESH_BYTES (1u << 20) /* memory worth mapping ahead */
+
+/* ---- Forked children ---- */
+
+static pthread_mutex_t pools_lock = PTHREAD_MUTEX_INITIALIZER;
+static pmap_pool *pools;
+static unsigned forks; /* how many forks lie between this process and the one that loaded the library */
+
+static void before_fork(void) { pthread_mutex_lock(&pools_lock); }
+static void after_fork_parent(void) { pthread_mutex_unlock(&pools_lock); }
+
+static void after_fork_child(void)
+{
+    forks++;
+    for (pmap_pool *p = pools; p; p = p->next) p->ops->forked(p->executor);
+    pools = NULL;
+    pthread_mutex_unlock(&pools_lock);
+}
+
+static void watch_forks(void) { (void)pthread_atfork(before_fork, after_fork_parent, after_fork_child); }
+
+bool pm_pool_foreign(const pmap_pool *pool) { return pool->forks != forks; }
+
+int pm_pool_enter(pmap_pool *pool, const char *what)
+{
+    if (!pool) return pm_error(PMAP_EINVAL, "%s: pool is NULL", what);
+    if (pm_pool_foreign(pool))
+        return pm_error(PMAP_EFORK, "%s: the pool was opened by another process; open one of your own after a fork, none in a worker's "
+                        "function", what);
+    pthread_mutex_lock(&pool->lock);
+    bool closed = pool->closed;
+    if (!closed) pool->calls++;
+    pthread_mutex_unlock(&pool->lock);
+    return closed ? pm_error(PMAP_ECLOSED, "%s: the pool is closed or being closed", what) : 0;
+}
+
+void pm_pool_leave(pmap_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    if (--pool->calls == 0) pthread_cond_broadcast(&pool->quiet);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* ---- Open ---- */
+
+static size_t default_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? 2 * (size_t)pages * (size_t)page : (size_t)1 << 30;
+}
+
+/* A libgomp that has run a parallel region hangs in a forked child that runs another (gcc bug 60035), unless its threads are put away
+ * before the fork.  LLVM's runtime needs no such help and aborts when given it. */
+static void quieten_openmp(void)
+{
+    if (dlsym(RTLD_DEFAULT, "__kmpc_fork_call")) return;
+    void *pause_all = dlsym(RTLD_DEFAULT, "omp_pause_resource_all"), *inside = dlsym(RTLD_DEFAULT, "omp_in_parallel");
+    int (*pause_fn)(int);
+    int (*inside_fn)(void);
+    if (!pause_all || !inside) return;
+    memcpy(&pause_fn, &pause_all, sizeof pause_fn);
+    memcpy(&inside_fn, &inside, sizeof inside_fn);
+    if (!inside_fn()) (void)pause_fn(2 /* omp_pause_hard */);
+}
+
+static int check_options(const pmap_options *given, pmap_options *o)
+{
+    static const pmap_options init = PMAP_OPTIONS_INIT;
+    *o = init;
+    if (given) {
+        if (given->size < offsetof(pmap_options, executor) || given->size > 4096)
+            return pm_error(PMAP_EINVAL, "pmap_pool_open: options->size is %zu; start from PMAP_OPTIONS_INIT", given->size);
+        memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    }
+    if (o->workers > MOST_WORKERS)
+        return pm_error(PMAP_EINVAL, "pmap_pool_open: %u workers asked for; at most %u", o->workers, MOST_WORKERS);
+    if ((int)o->executor < 0 || (int)o->executor > PMAP_SERIAL)
+        return pm_error(PMAP_EINVAL, "pmap_pool_open: executor %d; expected PMAP_PROCESSES, PMAP_THREADS or PMAP_SERIAL", (int)o->executor);
+    if ((int)o->channel < 0 || (int)o->channel > PMAP_ZMQ)
+        return pm_error(PMAP_EINVAL, "pmap_pool_open: channel %d; expected PMAP_SHM or PMAP_ZMQ", (int)o->channel);
+    if (o->channel == PMAP_ZMQ && o->executor != PMAP_PROCESSES)
+        return pm_error(PMAP_EINVAL, "pmap_pool_open: the ZeroMQ channel is for processes only");
+#ifndef HAVE_ZMQ
+    if (o->channel == PMAP_ZMQ) return pm_error(PMAP_ENOTSUP, "pmap_pool_open: this libpmap was built without ZeroMQ");
+#endif
+    if (o->spin_us < -1) return pm_error(PMAP_EINVAL, "pmap_pool_open: spin_us is %d; expected -1 or more", o->spin_us);
+    return 0;
+}
+
+int pmap_pool_open(pmap_pool **out, const pmap_options *given)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    static const struct pm_executor_ops *const executors[] = {&pm_processes, &pm_threads, &pm_serial};
+    pmap_options o;
+    char text[200] = "";
+    if (!out) return pm_error(PMAP_EINVAL, "pmap_pool_open: pool is NULL");
+    *out = NULL;
+    int e = check_options(given, &o);
+    if (e) return e;
+    (void)pthread_once(&once, watch_forks);
+    unsigned cpus = pm_cpus();
+    struct pm_setup setup = {.workers = o.workers ? o.workers : cpus, .cpus = cpus, .memory = o.memory ? o.memory : default_memory(),
+                             .spin_ns = o.spin_us < 0 ? 0 : o.spin_us ? o.spin_us * INT64_C(1000) : cpus > 1 ? DEFAULT_SPIN_NS : 0,
+                             .keep_fds = o.keep_fds != 0, .huge = !o.no_huge_pages, .zmq = o.channel == PMAP_ZMQ};
+    if (o.executor == PMAP_SERIAL) setup.workers = 1;
+    pmap_pool *pool = calloc(1, sizeof *pool);
+    if (!pool) return pm_error(PMAP_ENOMEM, "pmap_pool_open: not enough memory");
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->quiet, NULL);
+    pool->ops = executors[o.executor];
+    pool->workers = setup.workers;
+    pool->forks = forks;
+    e = -ENOMEM;
+    if (o.executor == PMAP_PROCESSES) {
+        quieten_openmp();
+        pool->objects = pm_objects_now();
+    }
+    if (o.executor != PMAP_PROCESSES || pool->objects) e = pool->ops->open(&pool->executor, &setup, text, sizeof text);
+    if (e) {
+        pm_objects_free(pool->objects);
+        free(pool);
+        if (e == -ENOMEM) return pm_error(PMAP_ENOMEM, "pmap_pool_open: %s", text[0] ? text : "not enough memory");
+        return pm_error(PMAP_ESYSTEM, "pmap_pool_open: %s", text[0] ? text : strerror(-e));
+    }
+    pthread_mutex_lock(&pools_lock);
+    pool->next = pools;
+    pools = pool;
+    pthread_mutex_unlock(&pools_lock);
+    *out = pool;
+    return 0;
+}
+
+/* ---- Close ---- */
+
+static void unlist(pmap_pool *pool)
+{
+    pthread_mutex_lock(&pools_lock);
+    for (pmap_pool **at = &pools; *at; at = &(*at)->next)
+        if (*at == pool) {
+            *at = pool->next;
+            break;
+        }
+    pthread_mutex_unlock(&pools_lock);
+}
+
+static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
+{
+    if (!pool) return 0;
+    if (pm_pool_foreign(pool)) { /* the parent's workers are none of this child's business */
+        pool->ops->abandon(pool->executor);
+        pm_failures_forget(pool);
+        pm_objects_free(pool->objects);
+        free(pool);
+        return 0;
+    }
+    int e = 0;
+    pthread_mutex_lock(&pool->lock);
+    pool->closed = true;
+    while (!drop && pool->calls) pthread_cond_wait(&pool->quiet, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+    e = pool->ops->end(pool->executor, drop ? grace_ns : -1);
+    pthread_mutex_lock(&pool->lock);
+    while (pool->calls) pthread_cond_wait(&pool->quiet, &pool->lock); /* they return: the executor has ended */
+    pthread_mutex_unlock(&pool->lock);
+    unlist(pool);
+    pool->ops->close(pool->executor);
+    pm_failures_forget(pool);
+    pm_objects_free(pool->objects);
+    pthread_mutex_destroy(&pool->lock);
+    pthread_cond_destroy(&pool->quiet);
+    free(pool);
+    return e ? pm_error(PMAP_ESYSTEM, "%s: the supervisor did not end in time and was killed", what) : 0;
+}
+
+int pmap_pool_close(pmap_pool *pool) { return end(pool, "pmap_pool_close", false, 0); }
+
+int pmap_pool_terminate(pmap_pool *pool, double grace_s)
+{
+    if (!(grace_s >= 0) || isinf(grace_s))
+        return pm_error(PMAP_EINVAL, "pmap_pool_terminate: grace_s is %g; expected 0 or more seconds", grace_s);
+    return end(pool, "pmap_pool_terminate", true, grace_s > 1e9 ? INT64_C(1000000000) * 1000000000 : (int64_t)(grace_s * 1e9));
+}
+
+unsigned pmap_pool_workers(const pmap_pool *pool) { return pool ? pool->workers : 0; }
+
+unsigned pmap_pool_pids(const pmap_pool *pool, int *pids, unsigned most)
+{
+    return pool && (pids || !most) ? pool->ops->pids(pool->executor, pids, most) : 0;
+}
+
+/* ---- Memory ---- */
+
+void *pmap_alloc(pmap_pool *pool, size_t bytes)
+{
+    int e = pm_pool_enter(pool, "pmap_alloc");
+    if (e) return NULL;
+    void *p = pm_heap_alloc(pool->ops->heap(pool->executor), bytes, &e);
+    if (!p) (void)pm_error(PMAP_ENOMEM, "pmap_alloc: %zu bytes are more than this machine, a limit or the pool's `memory` leaves", bytes);
+    else if (bytes >= FRESH_BYTES) pool->ops->fresh(pool->executor, p, bytes);
+    pm_pool_leave(pool);
+    return p;
+}
+
+void pmap_free(pmap_pool *pool, void *memory)
+{
+    if (!memory || pm_pool_enter(pool, "pmap_free")) return;
+    if (pm_heap_free(pool->ops->heap(pool->executor), memory))
+        (void)pm_error(PMAP_EINVAL, "pmap_free: %p was not returned by pmap_alloc() of this pool, or is free already", memory);
+    pm_pool_leave(pool);
+}
+
+unsigned pmap_cpus(void) { return pm_cpus(); }

@@ -1,0 +1,49 @@
+/* The private side of a pool handle and what the public calls share: checks, errors, running one piece of work. */
+#ifndef PM_PMAP_POOL_H
+#define PM_PMAP_POOL_H
+
+#include <pthread.h>
+
+#include "pmap/pmap.h"
+#include "workers/executor.h"
+
+struct pm_objects; /* objects.h */
+
+struct pmap_pool {
+    const struct pm_executor_ops *ops;
+    struct pm_executor *executor;
+    struct pm_objects *objects; /* what was loaded when the workers were forked */
+    unsigned workers, forks;    /* `forks`: of this process when the pool was opened */
+    bool terminated;
+
+    pthread_mutex_t lock;       /* guards what follows */
+    pthread_cond_t quiet;
+    bool closed;
+    unsigned calls;             /* under way */
+    struct pm_cost total;
+
+    struct pmap_pool *next;     /* of all pools of this process, for forked children */
+};
+
+/* error.c: sets the calling thread's text and returns `error`. */
+int pm_error(int error, const char *format, ...) PMAP_PRINTF(2, 3);
+int pm_error_system(int error, const char *doing); /* from a -errno of the layers below */
+
+/* May this process use the pool for `what`?  0, PMAP_EFORK, PMAP_EINVAL, PMAP_ECLOSED. */
+int pm_pool_enter(pmap_pool *pool, const char *what);
+void pm_pool_leave(pmap_pool *pool);
+bool pm_pool_foreign(const pmap_pool *pool);
+
+/* map.c: checks the caller's options and fills the parts of *work that they decide. */
+int pm_map_begin(pmap_pool *pool, const char *what, const pmap_map_options *options, pmap_map_options *full, struct pm_work *work);
+/* Runs it between pm_pool_enter and pm_pool_leave; keeps the failures; `unit` items of the caller are one of the work's, of `count`. */
+int pm_map_run(pmap_pool *pool, const char *what, const struct pm_work *work, const pmap_map_options *full, uint64_t unit,
+               uint64_t count);
+int pm_map_check(const char *what, const void *in, size_t count, size_t in_size, const void *out, size_t out_size);
+
+/* failure.c */
+/* Failures count items from 0; the caller counts from `first`, and `unit` of its items (`count` in all) are one of ours. */
+void pm_failures_keep(pmap_pool *pool, struct pm_failure *list, size_t n, uint64_t first, uint64_t unit, uint64_t count);
+void pm_failures_forget(pmap_pool *pool);
+
+#endif

@@ -1,0 +1,32 @@
+/* What a user's function is told, inside: the task behind pmap_task, and the bodies that call the function for [lo, hi). */
+#ifndef PM_PMAP_TASK_H
+#define PM_PMAP_TASK_H
+
+#include "pmap/pmap.h"
+#include "workers/run.h"
+
+struct pmap_task {
+    struct pm_run *run;
+    uint64_t lo, hi;    /* items of the job that this call is for */
+    uint64_t index;     /* the caller's index of the current item */
+    unsigned attempt;
+    bool seeded;
+    uint64_t random;
+};
+
+/* Travels to the workers in body.self. */
+struct pm_call {
+    union {
+        pmap_item_fn *item;
+        pmap_chunk_fn *chunk;
+        pmap_range_fn *range;
+    } fn;
+    uint64_t unit, count; /* reduce: items a block, items in all */
+};
+
+uint64_t pm_call_items(struct pm_run *run, uint64_t lo, uint64_t hi);  /* PM_HOW_ITEMS */
+uint64_t pm_call_chunk(struct pm_run *run, uint64_t lo, uint64_t hi);  /* PM_HOW_BULK */
+uint64_t pm_call_range(struct pm_run *run, uint64_t lo, uint64_t hi);  /* PM_HOW_BULK */
+uint64_t pm_call_blocks(struct pm_run *run, uint64_t lo, uint64_t hi); /* PM_HOW_ITEMS, an item is a block */
+
+#endif

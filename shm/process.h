@@ -1,0 +1,32 @@
+/* Who a process is, and when it has ended: a pid is reused, (pid, start time) is not.  Uses pidfds where the kernel gives them; where
+ * pidfd_open is refused (valgrind, strict seccomp, kernels before 5.3) it falls back to kill(pid, 0) and the start time. */
+#ifndef PM_SHM_PROCESS_H
+#define PM_SHM_PROCESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct pm_process {
+    pid_t pid;      /* 0 = nobody */
+    uint64_t start; /* field 22 of /proc/<pid>/stat, in clock ticks; 0 where /proc is missing */
+};
+
+int pm_process_of(pid_t pid, struct pm_process *process); /* 0, -ESRCH */
+
+/* A close-on-exec pidfd, or -ENOSYS / -EPERM where there are none, or -ESRCH when it has ended. */
+int pm_process_watch(const struct pm_process *process);
+
+/* Has it ended (a zombie counts as ended: it runs no instruction any more)?  pidfd may be negative. */
+bool pm_process_ended(const struct pm_process *process, int pidfd);
+
+/* Waits for its end, at most timeout_ms (negative = for ever): 0, or -ETIMEDOUT.  Does not reap. */
+int pm_process_wait(const struct pm_process *process, int pidfd, int timeout_ms);
+
+/* Sends a signal to exactly this process: 0, -ESRCH when it has ended.  Never signals a reused pid when it can tell. */
+int pm_process_signal(const struct pm_process *process, int pidfd, int signal);
+
+/* Tests: make pidfd_open() look refused in this process. */
+void pm_process_refuse_pidfd(bool refuse);
+
+#endif

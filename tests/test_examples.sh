@@ -1,0 +1,80 @@
+#!/bin/sh
+# Runs every built example and compares what it prints with what it must print.  Each has 60 seconds.
+# usage: tests/test_examples.sh, from the build's top folder, as "make check" does.
+failed=0
+seen=0
+
+expect() { # expect NAME, with the expected output on standard input
+    wanted=$(cat)
+    program=examples/$1
+    seen=$((seen + 1))
+    got=$(timeout -k 5 60 "./$program" 2>&1 </dev/null)
+    status=$?
+    if [ $status -eq 0 ] && [ "$got" = "$wanted" ]; then
+        echo "ok: $program"
+    else
+        printf 'FAILED: %s (exit status %s)\n--- expected\n%s\n--- printed\n%s\n' "$program" "$status" "$wanted" "$got"
+        failed=$((failed + 1))
+    fi
+}
+
+expect sum <<'END'
+sum: 45000000
+END
+
+expect crash <<'END'
+the map says: some items failed
+item 777: signal SIGSEGV, run 3 times
+right: 9999 of 10000
+END
+
+expect reduce <<'END'
+from 7 to 900007
+END
+
+expect for <<'END'
+primes below 200000: 17984
+END
+
+expect private <<'END'
+half of 999999 is 499999.5; 1000000 items, at least 16 MB copied: yes
+END
+
+expect random <<'END'
+pi is about 3.14; 1 and 3 workers agree: yes
+END
+
+expect errors <<'END'
+10 + 20 + 30 = 60
+item 2 failed with code 22; its own words: listed
+END
+
+expect deadline <<'END'
+item 3: ran too long
+0 10 20 . 40 50
+END
+
+if grep -q '^#define HAVE_ZMQ 1' config.h; then zmq=249500250000; else zmq='not in this build'; fi
+expect paths <<END
+serial: 249500250000
+threads: 249500250000
+processes: 249500250000
+processes over ZeroMQ: $zmq
+END
+
+version=$(sed -n 's/^#define PMAP_VERSION "\(.*\)"$/\1/p' "${srcdir:-.}/pmap/pmap.h")
+expect info <<END
+header $version, library $version
+CPUs: some; about the machine: plenty
+a pool of as many workers as CPUs
+workers: 2, processes: 2
+after a kill: ok, workers known: yes
+END
+
+# An example that nobody compares would rot.
+there=$(find "${srcdir:-.}/examples" -name '*.c' | wc -l)
+if [ "$there" -ne $seen ]; then
+    echo "FAILED: $there examples in examples/, $seen compared here"
+    failed=$((failed + 1))
+fi
+[ $failed -eq 0 ]

@@ -1,0 +1,116 @@
+/* The board: everything that a pool's processes (or threads) share to run jobs.  It lies at the front of the arena, at one
+ * address everywhere; each field says who writes it.  The private handles are elsewhere (worker.h, processes.c, supervisor.c).
+ *
+ *   arena:  board | slots | ranges of each job | tallies of each job | words of each job | failure logs | ...  heap */
+#ifndef PM_WORKERS_BOARD_H
+#define PM_WORKERS_BOARD_H
+
+#include <stdalign.h>
+
+#include "shm/arena.h"
+#include "shm/event.h"
+#include "shm/word.h"
+#include "workers/executor.h"
+#include "workers/run.h"
+
+#define PM_JOBS 16u            /* jobs open at once; more wait for a descriptor */
+#define PM_LOG (1u << 20)      /* most failures listed a job */
+#define PM_FRESH 8u
+
+/* One worker.  `gen` and `pid` are written by the supervisor (pid by the worker too, the same value: first thing, so that a
+ * supervisor that takes over after the death of the first knows whom to wait for). */
+struct pm_slot {
+    alignas(128) _Atomic uint32_t gen;
+    _Atomic int32_t pid;       /* 0 = nobody */
+    _Atomic uint64_t born;     /* CLOCK_BOOTTIME in ns when it was forked: tells it from a later process of the same pid */
+    _Atomic uint32_t live;     /* the worker: it has reached its loop */
+    alignas(128) struct pm_spot spot; /* the worker */
+    _Atomic uint64_t progress; /* the worker: chunks committed since the pool opened */
+};
+
+/* What one worker spent on one job; written by it, read when the job is finished.  Nanoseconds. */
+struct pm_tally {
+    alignas(128) _Atomic uint64_t serial; /* of the job that this is about */
+    _Atomic int64_t enter, leave;         /* first entry, last exit */
+    _Atomic int64_t away;                 /* between an exit and the next entry */
+    _Atomic int64_t inside, compute;      /* in the job; of that in the function */
+    _Atomic int64_t in, out;              /* transfer */
+    _Atomic uint64_t items, chunks, steals, bytes;
+};
+
+struct pm_line {
+    alignas(64) _Atomic uint64_t v;
+};
+
+/* The parameters of a round.  Written by the opener or by the owner of MOVING, double-buffered by parity, read under a sequence
+ * lock on the head. */
+struct pm_round {
+    _Atomic uint64_t first, items, grain; /* items [first, first + items) of the job, `grain` a chunk */
+    _Atomic uint32_t chunks, ranges;
+};
+
+struct pm_job {
+    /* Read by every worker that looks for work. */
+    alignas(128) _Atomic uint64_t head; /* state and round: see DESIGN.md */
+    struct pm_round round[2];
+    _Atomic uint32_t deaths;            /* the supervisor: workers that died while this job was open */
+    _Atomic uint32_t stop;              /* anyone: nothing more is to be started */
+
+    /* Counted down by workers that leave the round. */
+    alignas(128) _Atomic uint64_t left; /* round:32 | chunks not yet accounted for */
+    _Atomic uint64_t busy_ns, busy_items; /* what tuning goes by */
+
+    /* The caller's side waits here. */
+    alignas(128) struct pm_event done;
+    _Atomic uint64_t retries;           /* chunks and items run again */
+
+    /* Constant while the job is open: written by the opener while the head is closed. */
+    alignas(128) struct pm_work work;
+    _Atomic uint64_t serial;            /* never used twice in a pool */
+    int64_t opened;                     /* pm_now() */
+    void *arg;                          /* for the function: the pointer as it was, or a copy in the arena */
+    uint32_t index, workers, spread;    /* descriptor's number; workers of the pool; ranges at most */
+    uint32_t words;                     /* committed: how many chunks a round may have */
+    uint32_t renewed;                   /* the round in which all ranges were last written */
+
+    /* Constant while the pool lives. */
+    alignas(128) struct pm_line *range;
+    _Atomic uint64_t *word;
+    struct pm_tally *tally;             /* one a worker */
+    struct pm_failure *log;
+    _Atomic uint64_t logged;            /* entries claimed, may exceed PM_LOG */
+};
+
+struct pm_board {
+    alignas(128) struct pm_event work;  /* workers sleep here: jobs opened, rounds opened, deaths, stop */
+    _Atomic uint64_t open;              /* the caller's side: bit j = job j may have work */
+    alignas(128) _Atomic uint32_t stop; /* the caller's side: workers end when nothing is open */
+    _Atomic uint32_t broken;            /* the supervisor: workers die without progress */
+    _Atomic int32_t broken_cause;       /* a wait status, or -errno of fork */
+    _Atomic uint64_t deaths;            /* the supervisor: since the pool opened */
+    _Atomic uint64_t rescues;           /* the caller's side: a job stood still and all slept; never in tests */
+    _Atomic uint32_t timed;             /* the caller's side: open jobs whose items have a deadline */
+    _Atomic int64_t shortest;           /* the shortest such deadline, ns */
+    uint32_t workers, cpus, spread;
+    int64_t spin_ns;
+    struct pm_arena arena;              /* as the workers see it */
+    char zmq[108];                      /* where they connect; "" = the shared-memory channel */
+    uint64_t zmq_nonce;                 /* who knows it belongs to this pool */
+    _Atomic uint32_t zmq_bound;         /* the caller's side: they may connect now */
+
+    alignas(128) _Atomic uint32_t fresh; /* the caller's side: how many extents have been announced */
+    struct { _Atomic uint64_t offset, bytes; } extent[PM_FRESH];
+
+    struct pm_job job[PM_JOBS];
+    struct pm_slot *slot;
+};
+
+/* Bytes of arena that a board for so many workers needs; and makes it there.  0 or -errno. */
+size_t pm_board_bytes(unsigned workers);
+int pm_board_open(struct pm_board **board, struct pm_arena *arena, unsigned workers, unsigned cpus, int64_t spin_ns);
+
+/* Wakes as many workers as CPUs can serve; each of them wakes another while there is more to do than awake workers. */
+void pm_board_wake(struct pm_board *board, uint32_t chunks);
+void pm_board_wake_all(struct pm_board *board);
+
+#endif

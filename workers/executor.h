@@ -1,0 +1,101 @@
+/* What the public library asks of whatever runs chunks somewhere.  One table of operations per executor: serial (the reference),
+ * threads (OpenMP), processes; the process executor has channels of its own behind it (workers/channel.h).
+ * This layer knows no user function: it calls body.run for [lo, hi) items of a job, and pmap/ supplies that trampoline. */
+#ifndef PM_WORKERS_EXECUTOR_H
+#define PM_WORKERS_EXECUTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct pm_heap;
+struct pm_run;   /* workers/run.h: what a body sees while it runs */
+struct pm_executor;
+
+#define PM_SELF 128 /* bytes a body may carry to the workers */
+
+struct pm_body {
+    /* Runs items [lo, hi) of the job; returns the first that it did not run (hi, or less when the job was stopped).
+     * Marks where it is and reports items that fail (workers/run.h). */
+    uint64_t (*run)(struct pm_run *run, uint64_t lo, uint64_t hi);
+    unsigned char self[PM_SELF];
+};
+
+enum pm_how {
+    PM_HOW_ITEMS = 0, /* the body marks each item as it comes to it */
+    PM_HOW_BULK = 1   /* it does not: after a death it is called with one item at a time */
+};
+
+struct pm_work {
+    struct pm_body body;
+    enum pm_how how;
+    uint64_t count;      /* items */
+    uint64_t first;      /* the caller's index of item 0 */
+    uint64_t chunk;      /* items a chunk; 0 = tuned */
+    double item_ns;      /* what an item is known to take; 0 = not known */
+    const char *in;      /* item i is at in + i * in_size; in_bytes in all, the last item may be short; NULL: no input */
+    char *out;           /* result i is at out + i * out_size */
+    size_t in_size, in_bytes, out_size;
+    const void *arg;     /* arg_size bytes to hand over, or the pointer itself when arg_size is 0 */
+    size_t arg_size;
+    int64_t timeout_ns;  /* per item; 0 = none */
+    unsigned retries;
+    bool stop, once, want_stats;
+    uint64_t seed;
+};
+
+enum pm_cause { PM_CODE = 1, PM_SIGNAL, PM_EXIT, PM_TIMEOUT, PM_MEMORY, PM_CANCEL };
+
+#define PM_TEXT 112
+
+struct pm_failure { /* one entry of a failure log */
+    uint64_t item, count;
+    uint8_t cause;
+    uint8_t attempts;
+    uint16_t ready; /* written last: an entry whose writer died before is skipped */
+    int32_t value;
+    char text[PM_TEXT]; /* the function's own words, or "" */
+};
+
+struct pm_cost { /* nanoseconds, over all workers */
+    int64_t wall, in, compute, out, dispatch, idle;
+    uint64_t bytes, items, chunks, steals, failed, deaths, retries;
+};
+
+struct pm_result {
+    struct pm_failure *failures; /* malloc'ed, sorted by item; the caller frees it */
+    size_t nfailures;
+    struct pm_cost cost;
+    bool cancelled;              /* the executor was terminated meanwhile */
+    char text[200];              /* what to add to the error's text, or "" */
+};
+
+struct pm_setup {
+    unsigned workers;       /* as asked, already at least 1 */
+    unsigned cpus;
+    size_t memory;          /* for the arena's data part */
+    int64_t spin_ns;        /* 0 = never */
+    bool keep_fds, huge, zmq;
+};
+
+struct pm_executor_ops {
+    const char *name;
+    int (*open)(struct pm_executor **executor, const struct pm_setup *setup, char *text, size_t bytes);
+    /* Blocks until all is done, failed or cancelled.  0 = the job ran (look at failures), or -errno with result->text set.
+     * -EPIPE: broken, workers die without progress.  Several threads may call at once. */
+    int (*run)(struct pm_executor *executor, const struct pm_work *work, struct pm_result *result);
+    /* Ends the workers; runs under way return with result->cancelled, at the latest when grace_ns is over.  Blocks no longer than
+     * that and a little.  0 or -errno. */
+    int (*end)(struct pm_executor *executor, int64_t grace_ns);
+    void (*close)(struct pm_executor *executor);               /* after end, when no run is under way: frees everything */
+    void (*forked)(struct pm_executor *executor);              /* in a forked child, at once: lets go of descriptors; async-signal-safe */
+    void (*abandon)(struct pm_executor *executor);             /* in a forked child: frees this process's part only */
+    struct pm_heap *(*heap)(struct pm_executor *executor);
+    void (*fresh)(struct pm_executor *executor, const void *p, size_t bytes); /* new memory: idle workers may map it ahead */
+    bool (*shares)(struct pm_executor *executor, const void *p, size_t bytes); /* do the workers see it without a copy? */
+    unsigned (*pids)(struct pm_executor *executor, int *pids, unsigned most);
+};
+
+extern const struct pm_executor_ops pm_serial, pm_threads, pm_processes;
+
+#endif

@@ -1,0 +1,409 @@
+/* The process executor, seen from the application: opens the arena and the supervisor, hands out descriptors, waits for jobs, and
+ * starts another supervisor when one dies.  The workers are supervisor.c's and worker.c's. */
+#include "workers/processes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#ifdef HAVE_ZMQ
+#include "workers/zmq.h"
+#endif
+
+#define MS INT64_C(1000000)
+#define TICK (20 * MS)          /* between two looks at the supervisor while a caller waits */
+#define RESCUE_FROM 5           /* ticks without an end after which sleepers are woken to look again; doubles */
+#define EXTRA_NS (5000 * MS)    /* what a supervisor may take beyond the grace before it is killed itself */
+#define CLOSE_NS (1000 * MS)    /* what idle workers may take to leave */
+
+static struct pm_processes *mine(struct pm_executor *e) { return (struct pm_processes *)(void *)e; }
+
+/* ---- The supervisor ---- */
+
+static int above_stdio(int fd)
+{
+    if (fd > 2) return fd;
+    int up = fcntl(fd, F_DUPFD_CLOEXEC, 3); /* an application that closed 0, 1 or 2 must not find us there */
+    close(fd);
+    return up;
+}
+
+static void reap_supervisor(struct pm_processes *p)
+{
+    if (p->supervisor.pid) /* an application that waits for all children may have had it: its end is certain all the same */
+        while (waitpid(p->supervisor.pid, NULL, 0) < 0 && errno == EINTR) {
+        }
+    if (p->pidfd >= 0) close(p->pidfd);
+    if (p->control >= 0) close(p->control);
+    p->pidfd = p->control = -1;
+    p->supervisor.pid = 0;
+}
+
+static int start_supervisor(struct pm_processes *p, bool takeover)
+{
+    int pair[2];
+    sigset_t all, old;
+    struct pm_answer answer = {-EPIPE, 0};
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -errno;
+    pair[0] = above_stdio(pair[0]);
+    pair[1] = above_stdio(pair[1]);
+    if (pair[0] < 0 || pair[1] < 0) {
+        if (pair[0] >= 0) close(pair[0]);
+        if (pair[1] >= 0) close(pair[1]);
+        return -EMFILE;
+    }
+    (void)fflush(NULL); /* else what is buffered now would be written by every process that flushes */
+    sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler of the application runs in the child */
+    pid_t application = getpid(), pid = fork();
+    if (pid == 0) {
+        close(pair[0]);
+        pm_supervise(p->board, &p->setup, pair[1], application, takeover);
+    }
+    int e = pid < 0 ? -errno : 0;
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    close(pair[1]);
+    if (e) {
+        close(pair[0]);
+        return e;
+    }
+    p->control = pair[0];
+    p->supervisor = (struct pm_process){.pid = pid}; /* our child: its pid is not reused before we reap it */
+    p->pidfd = pm_process_watch(&p->supervisor);
+    if (p->pidfd < 0 && pm_process_of(pid, &p->supervisor) < 0) p->supervisor = (struct pm_process){.pid = pid};
+    ssize_t n;
+    while ((n = recv(p->control, &answer, sizeof answer, 0)) < 0 && errno == EINTR) {
+    }
+    if (n == sizeof answer && answer.error == 0) return 0;
+    if (n == sizeof answer) e = answer.error;
+    else e = -EPIPE; /* it died before it could say anything */
+    reap_supervisor(p);
+    return e;
+}
+
+int pm_processes_check(struct pm_processes *p)
+{
+    if (atomic_load(&p->ending)) return -ECANCELED;
+    int e = 0;
+    pthread_mutex_lock(&p->lock);
+    if (!atomic_load(&p->ending) && (p->supervisor.pid == 0 || pm_process_ended(&p->supervisor, p->pidfd))) {
+        reap_supervisor(p);
+        e = start_supervisor(p, true);
+        pm_board_wake_all(p->board);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return e;
+}
+
+static void order(struct pm_processes *p, struct pm_order o)
+{
+    if (p->control >= 0) (void)send(p->control, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* ---- Open, end, close ---- */
+
+static void processes_close(struct pm_executor *e)
+{
+    struct pm_processes *p = mine(e);
+#ifdef HAVE_ZMQ
+    pm_zmq_close(p);
+#endif
+    if (p->pidfd >= 0) close(p->pidfd);
+    if (p->control >= 0) close(p->control);
+    pm_heap_close(p->heap);
+    pm_arena_close(&p->arena);
+    pthread_mutex_destroy(&p->lock);
+    pthread_cond_destroy(&p->freed);
+    free(p);
+}
+
+static int processes_open(struct pm_executor **out, const struct pm_setup *setup, char *text, size_t bytes)
+{
+    struct pm_processes *p = calloc(1, sizeof *p);
+    if (!p) return -ENOMEM;
+    p->setup = *setup;
+    p->pidfd = p->control = p->arena.fd = -1;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->freed, NULL);
+    const char *what = "reserving shared memory";
+    int e = pm_arena_open(&p->arena, pm_board_bytes(setup->workers), setup->memory, setup->huge);
+    if (!e) e = pm_heap_open(&p->heap, &p->arena);
+    if (!e) {
+        what = "committing the pool's bookkeeping";
+        e = pm_board_open(&p->board, &p->arena, setup->workers, setup->cpus, setup->spin_ns);
+    }
+#ifdef HAVE_ZMQ
+    if (!e && setup->zmq) {
+        what = "binding the ZeroMQ socket";
+        e = pm_zmq_open(p);
+    }
+#endif
+    if (!e) {
+        what = "forking the workers";
+        e = start_supervisor(p, false);
+    }
+    if (e) {
+        (void)snprintf(text, bytes, "%s: %s", what, strerror(-e));
+        processes_close((struct pm_executor *)(void *)p);
+        return e;
+    }
+    *out = (struct pm_executor *)(void *)p;
+    return 0;
+}
+
+static int processes_end(struct pm_executor *e, int64_t grace_ns)
+{
+    struct pm_processes *p = mine(e);
+    if (grace_ns > INT64_MAX / 4) grace_ns = INT64_MAX / 4;
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->ending, true);
+    for (unsigned j = 0; j < PM_JOBS; j++)
+        if (atomic_load(&p->board->open) & UINT64_C(1) << j) pm_job_stop(p->board, &p->board->job[j]);
+    atomic_store(&p->board->stop, 1);
+#ifdef HAVE_ZMQ
+    pm_zmq_bye(p);
+#endif
+    order(p, (struct pm_order){PM_ORDER_CLOSE, grace_ns >= 0 ? grace_ns : CLOSE_NS});
+    pm_board_wake_all(p->board);
+    int result = 0;
+    if (p->supervisor.pid) {
+        int64_t ms = ((grace_ns > 0 ? grace_ns : 0) + EXTRA_NS) / MS;
+        if (pm_process_wait(&p->supervisor, p->pidfd, ms > INT32_MAX ? INT32_MAX : (int)ms) < 0) {
+            (void)pm_process_signal(&p->supervisor, p->pidfd, SIGKILL); /* its workers go with it */
+            result = -ETIMEDOUT;
+        }
+        reap_supervisor(p);
+    }
+    pthread_cond_broadcast(&p->freed);
+    pthread_mutex_unlock(&p->lock);
+    return result;
+}
+
+static void processes_forked(struct pm_executor *e)
+{
+    struct pm_processes *p = mine(e);
+    /* Without this the supervisor would not see the application go while a forked child lives. */
+    if (p->control >= 0) close(p->control);
+    if (p->pidfd >= 0) close(p->pidfd);
+    p->control = p->pidfd = -1;
+}
+
+static void processes_abandon(struct pm_executor *e)
+{
+    struct pm_processes *p = mine(e);
+    pm_heap_close(p->heap);
+    pm_arena_close(&p->arena);
+    free(p);
+}
+
+/* ---- One job ---- */
+
+static int take_descriptor(struct pm_processes *p, bool wait, unsigned *index, uint64_t *serial)
+{
+    int e = 0;
+    pthread_mutex_lock(&p->lock);
+    for (;;) {
+        unsigned j = 0;
+        while (j < PM_JOBS && p->taken[j]) j++;
+        if (atomic_load(&p->ending)) {
+            e = -ECANCELED;
+        } else if (j < PM_JOBS) {
+            p->taken[j] = true;
+            *serial = ++p->serial;
+            *index = j;
+        } else if (wait) {
+            pthread_cond_wait(&p->freed, &p->lock);
+            continue;
+        } else {
+            e = -EAGAIN;
+        }
+        break;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return e;
+}
+
+static void give_descriptor(struct pm_processes *p, unsigned index)
+{
+    pthread_mutex_lock(&p->lock);
+    p->taken[index] = false;
+    pthread_cond_signal(&p->freed);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* Words enough for any round that may be planned for this job. */
+static int commit_words(struct pm_processes *p, unsigned index, const struct pm_work *work)
+{
+    struct pm_job *job = &p->board->job[index];
+    uint64_t chunks = work->chunk ? work->count / work->chunk + 1 : work->count;
+    uint32_t need = chunks < PM_WINDOW ? (uint32_t)chunks : PM_WINDOW;
+    if (need <= job->words) return 0;
+    int e = pm_arena_commit(&p->arena, (size_t)((char *)(void *)job->word - p->arena.base), (need + 1u) * sizeof(uint64_t));
+    if (!e) job->words = need;
+    return e;
+}
+
+int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm_ticket *ticket, bool wait)
+{
+    unsigned index = 0;
+    uint64_t serial = 0;
+    *ticket = (struct pm_ticket){.timed = work->timeout_ns > 0};
+    int e = take_descriptor(p, wait, &index, &serial);
+    if (e) return e;
+    void *arg;
+    memcpy(&arg, &work->arg, sizeof arg); /* without a size the workers get the pointer as it is */
+    e = commit_words(p, index, work);
+    if (!e && work->arg_size) {
+        arg = ticket->arg = pm_heap_alloc(p->heap, work->arg_size, &e);
+        if (arg) memcpy(arg, work->arg, work->arg_size);
+    }
+    if (e) {
+        give_descriptor(p, index);
+        return e;
+    }
+    struct pm_board *board = p->board;
+    ticket->job = &board->job[index];
+    if (ticket->timed) {
+        atomic_fetch_add(&board->timed, 1);
+        int64_t shortest = atomic_load(&board->shortest);
+        if (shortest == 0 || work->timeout_ns < shortest) atomic_store(&board->shortest, work->timeout_ns);
+    }
+    uint32_t chunks = pm_job_open(board, ticket->job, work, arg, serial);
+    pm_board_wake(board, chunks);
+    if (ticket->timed) order(p, (struct pm_order){PM_ORDER_LOOK, 0});
+    if (atomic_load(&p->ending) || atomic_load(&board->broken)) pm_job_stop(board, ticket->job);
+    return 0;
+}
+
+/* A job that stands still although workers sleep: a worker that should have woken the next was stopped or killed.  Wakes all, and makes
+ * them search the words when even that was not enough. */
+static void look_again(struct pm_processes *p, struct pm_job *job, unsigned tick, uint64_t *before)
+{
+    uint64_t now = 0;
+    for (unsigned i = 0; i < p->board->workers; i++) now += atomic_load_explicit(&p->board->slot[i].progress, memory_order_relaxed);
+    bool still = now == *before && tick > RESCUE_FROM, all_asleep = true;
+    *before = now;
+    if (!still) return;
+    for (unsigned i = 0; i < p->board->workers; i++)
+        if (atomic_load(&p->board->slot[i].spot.job)) all_asleep = false;
+    if (all_asleep) {
+        atomic_fetch_add(&job->deaths, 1);
+        atomic_fetch_add(&p->board->rescues, 1);
+    }
+    pm_board_wake_all(p->board);
+}
+
+int pm_ticket_wait(struct pm_processes *p, struct pm_ticket *ticket)
+{
+    struct pm_job *job = ticket->job;
+    struct pm_board *board = p->board;
+    bool may_spin = board->spin_ns > 0 && board->workers < board->cpus;
+    uint64_t before = 0;
+    unsigned next = RESCUE_FROM;
+    for (unsigned tick = 0;;) {
+        uint32_t key = pm_event_key(&job->done);
+        if (pm_job_finished(job)) break;
+        if (may_spin && tick == 0 && pm_event_spin(&job->done, key, board->spin_ns)) continue;
+        if (pm_event_wait(&job->done, key, TICK) == 0) continue;
+        int e = pm_processes_check(p);
+        if (e == -ECANCELED && p->supervisor.pid == 0 && !pm_job_finished(job)) return e;
+        if (++tick < next) continue;
+        look_again(p, job, tick, &before);
+        if (next < 50) next *= 2;
+        else next += 50;
+    }
+    return atomic_load(&board->broken) && atomic_load(&job->stop) ? -EPIPE : atomic_load(&p->ending) ? -ECANCELED : 0;
+}
+
+int pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm_failures *failures, uint64_t base,
+                    struct pm_cost *cost)
+{
+    struct pm_job *job = ticket->job;
+    struct pm_board *board = p->board;
+    struct pm_failure *list = NULL;
+    size_t n = 0;
+    uint64_t logged = atomic_load(&job->logged);
+    int e = 0;
+    if (logged || atomic_load(&job->stop)) e = pm_job_failures(job, &list, &n);
+    pm_failures_join(failures, list, n, base);
+    free(list);
+    if (logged > PM_LOG) failures->total += logged - PM_LOG;
+    if (cost) pm_job_cost(job, cost, pm_now());
+    if (ticket->timed && atomic_fetch_sub(&board->timed, 1) == 1) atomic_store(&board->shortest, 0);
+    pm_job_close(board, job);
+    if (ticket->arg) (void)pm_heap_free(p->heap, ticket->arg);
+    give_descriptor(p, job->index);
+    return e;
+}
+
+/* ---- The table ---- */
+
+static const char *say(char *text, size_t bytes, struct pm_processes *p)
+{
+    int cause = atomic_load(&p->board->broken_cause);
+    if (cause < 0) (void)snprintf(text, bytes, "fork: %s", strerror(-cause));
+    else if (WIFSIGNALED(cause)) (void)snprintf(text, bytes, "the last was ended by signal %d (%s)", WTERMSIG(cause), strsignal(WTERMSIG(cause)));
+    else (void)snprintf(text, bytes, "the last exited with status %d", WEXITSTATUS(cause));
+    return text;
+}
+
+static int processes_run(struct pm_executor *e, const struct pm_work *work, struct pm_result *result)
+{
+    static const struct pm_channel *const channels[] = {
+#ifdef HAVE_ZMQ
+        &pm_channel_zmq,
+#endif
+        &pm_channel_inplace, &pm_channel_copy};
+    struct pm_processes *p = mine(e);
+    size_t i = 0;
+    int64_t begin = pm_now();
+    while (i + 1 < sizeof channels / sizeof channels[0] && !channels[i]->fits(p, work)) i++;
+    int error = channels[i]->run(p, work, result);
+    result->cost.wall = pm_now() - begin;
+    if (error == -EPIPE) (void)say(result->text, sizeof result->text, p);
+    if (error == -ECANCELED || (error == 0 && atomic_load(&p->ending))) {
+        result->cancelled = true;
+        error = 0;
+    }
+    return error;
+}
+
+static struct pm_heap *processes_heap(struct pm_executor *e) { return mine(e)->heap; }
+
+static void processes_fresh(struct pm_executor *e, const void *at, size_t bytes)
+{
+    struct pm_processes *p = mine(e);
+    struct pm_board *b = p->board;
+    pthread_mutex_lock(&p->lock);
+    uint32_t seq = atomic_load_explicit(&b->fresh, memory_order_relaxed);
+    atomic_store_explicit(&b->extent[seq % PM_FRESH].offset, (uint64_t)((const char *)at - p->arena.base), memory_order_relaxed);
+    atomic_store_explicit(&b->extent[seq % PM_FRESH].bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&b->fresh, seq + 1, memory_order_release);
+    pthread_mutex_unlock(&p->lock);
+    if (b->workers <= b->cpus) pm_board_wake_all(b);
+}
+
+static bool processes_shares(struct pm_executor *e, const void *at, size_t bytes) { return pm_arena_has(&mine(e)->arena, at, bytes); }
+
+static unsigned processes_pids(struct pm_executor *e, int *pids, unsigned most)
+{
+    struct pm_board *b = mine(e)->board;
+    for (unsigned i = 0; i < b->workers && i < most; i++) pids[i] = atomic_load(&b->slot[i].pid);
+    return b->workers;
+}
+
+const struct pm_executor_ops pm_processes = {
+    .name = "processes", .open = processes_open, .run = processes_run, .end = processes_end, .close = processes_close,
+    .forked = processes_forked, .abandon = processes_abandon, .heap = processes_heap, .fresh = processes_fresh,
+    .shares = processes_shares, .pids = processes_pids,
+};

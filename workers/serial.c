@@ -1,0 +1,117 @@
+/* The reference executor: the caller's own thread, no words, no workers.  Every other path must give what this one gives. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/heap.h"
+#include "workers/executor.h"
+#include "workers/failures.h"
+#include "workers/run.h"
+
+struct serial {
+    struct pm_arena arena;
+    struct pm_heap *heap;
+    pthread_mutex_t lock;  /* one call at a time */
+    _Atomic uint32_t stop; /* the call that runs is to end */
+    atomic_bool ended;
+};
+
+struct serial_run {
+    struct pm_run run;
+    struct pm_spot spot;
+    struct serial *serial;
+    const struct pm_work *work;
+    struct pm_failures failures;
+};
+
+static struct serial *mine(struct pm_executor *e) { return (struct serial *)(void *)e; }
+
+static void fail(struct pm_run *run, uint64_t item, uint64_t count, int value, unsigned attempts)
+{
+    struct serial_run *r = (struct serial_run *)(void *)run;
+    pm_failures_add(&r->failures, item, count, PM_CODE, value, attempts, r->spot.text);
+    r->spot.text[0] = 0;
+    if (r->work->stop) atomic_store(&r->serial->stop, 1);
+}
+
+static void serial_close(struct pm_executor *e)
+{
+    pm_heap_close(mine(e)->heap);
+    pm_arena_close(&mine(e)->arena);
+    pthread_mutex_destroy(&mine(e)->lock);
+    free(e);
+}
+
+static int serial_open(struct pm_executor **out, const struct pm_setup *setup, char *text, size_t bytes)
+{
+    struct serial *s = calloc(1, sizeof *s);
+    (void)text, (void)bytes;
+    if (!s) return -ENOMEM;
+    pthread_mutex_init(&s->lock, NULL);
+    int e = pm_arena_open(&s->arena, 0, setup->memory, setup->huge);
+    if (!e) e = pm_heap_open(&s->heap, &s->arena);
+    if (e) {
+        serial_close((struct pm_executor *)(void *)s);
+        return e;
+    }
+    *out = (struct pm_executor *)(void *)s;
+    return 0;
+}
+
+static int serial_run(struct pm_executor *e, const struct pm_work *work, struct pm_result *result)
+{
+    struct serial_run r = {.serial = mine(e), .work = work};
+    pthread_mutex_lock(&r.serial->lock);
+    int64_t begin = pm_now();
+    atomic_store(&r.serial->stop, 0);
+    if (atomic_load(&r.serial->ended)) atomic_store(&r.serial->stop, 1);
+    r.run = (struct pm_run){.spot = &r.spot, .self = work->body.self, .in = work->in, .out = work->out, .in_size = work->in_size,
+                            .in_bytes = work->in_bytes, .out_size = work->out_size, .first = work->first, .seed = work->seed,
+                            .retries = work->retries, .once = work->once, .stop = &r.serial->stop, .fail = fail};
+    memcpy(&r.run.arg, &work->arg, sizeof r.run.arg); /* the function may write to its own copy or to the caller's object */
+    uint64_t at = 0, chunk = work->chunk ? work->chunk : work->count;
+    while (at < work->count && !pm_run_stopped(&r.run)) {
+        uint64_t end = chunk < work->count - at ? at + chunk : work->count;
+        uint64_t reached = work->body.run(&r.run, at, end);
+        result->cost.chunks++;
+        at = reached;
+        if (reached < end) break;
+    }
+    if (at < work->count) pm_failures_add(&r.failures, at, work->count - at, PM_CANCEL, 0, 0, NULL);
+    result->cost.wall = pm_now() - begin;
+    result->cost.compute = result->cost.wall;
+    result->cost.items = at;
+    result->cost.failed = r.failures.total;
+    result->cancelled = atomic_load(&r.serial->ended);
+    pthread_mutex_unlock(&r.serial->lock);
+    return pm_failures_take(&r.failures, &result->failures, &result->nfailures);
+}
+
+static int serial_end(struct pm_executor *e, int64_t grace_ns)
+{
+    (void)grace_ns;
+    atomic_store(&mine(e)->ended, true);
+    atomic_store(&mine(e)->stop, 1);
+    return 0;
+}
+
+static void nothing(struct pm_executor *e) { (void)e; }
+static void not_fresh(struct pm_executor *e, const void *p, size_t bytes) { (void)e, (void)p, (void)bytes; }
+static struct pm_heap *serial_heap(struct pm_executor *e) { return mine(e)->heap; }
+static bool shares(struct pm_executor *e, const void *p, size_t bytes)
+{
+    (void)e, (void)p, (void)bytes;
+    return true;
+}
+static unsigned no_pids(struct pm_executor *e, int *pids, unsigned most)
+{
+    (void)e, (void)pids, (void)most;
+    return 0;
+}
+
+const struct pm_executor_ops pm_serial = {
+    .name = "serial", .open = serial_open, .run = serial_run, .end = serial_end, .close = serial_close, .forked = nothing,
+    .abandon = serial_close, .heap = serial_heap, .fresh = not_fresh, .shares = shares, .pids = no_pids,
+};

@@ -1,0 +1,393 @@
+/* The supervisor process.  A worker is dead when waitpid says so, and never before: the supervisor is the workers' parent, so no pid it
+ * signals can have been reused, and this needs no pidfd for them.  For the application it polls a pidfd and the control
+ * socket: death and exec close the latter. */
+#include "workers/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shm/process.h"
+#include "workers/job.h"
+#include "workers/oom.h"
+#include "workers/worker.h"
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#ifdef HAVE_ZMQ
+#include "workers/zmq.h"
+#endif
+
+#define R memory_order_relaxed
+#define MS INT64_C(1000000)
+#define FIRST_DELAY MS             /* of a worker that died at once */
+#define LONGEST_DELAY (1000 * MS)
+#define HEALTHY_NS (20 * MS)       /* who lived that long is started again at once */
+#define START_STREAK 10u           /* deaths before the loop was reached, with nobody alive, that break the pool */
+#define SETTLE_NS (5 * MS)
+#define ORPHAN_CHECK (100 * MS)    /* where the application has no pidfd */
+
+struct seat { /* the supervisor's private side of a slot */
+    pid_t pid;
+    int64_t forked, due, delay;
+    bool doomed;                   /* killed for a deadline of this item */
+    uint64_t item;
+    int64_t deadline;
+};
+
+struct supervisor {
+    struct pm_board *board;
+    const struct pm_setup *setup;
+    struct seat *seat;
+    int control, appfd, childfd;
+    pid_t application, self;
+    unsigned alive, early;         /* workers; deaths in a row before the loop */
+    uint64_t seen_progress;
+    unsigned barren;               /* deaths in a row without a chunk committed or a failure settled */
+    uint64_t oom_kills;            /* counted when `settled`: not on the way of a pool that is opened and closed at once */
+    bool settled;
+    int64_t born;
+    bool closing;
+    int64_t end;                   /* of the grace when closing */
+};
+
+static int64_t boot_ns(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_BOOTTIME, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* ---- Starting workers ---- */
+
+static int start(struct supervisor *s, unsigned i)
+{
+    struct pm_slot *slot = &s->board->slot[i];
+    struct seat *seat = &s->seat[i];
+    uint32_t gen = (atomic_load(&slot->gen) + 1) & 0xfffu;
+    atomic_store(&slot->live, 0);
+    atomic_store(&slot->born, (uint64_t)boot_ns());
+    atomic_store(&slot->gen, gen ? gen : 1);
+    atomic_store_explicit(&slot->spot.job, 0, R);
+    atomic_store_explicit(&slot->spot.deadline, 0, R);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(s->control);
+        close(s->childfd);
+        if (s->appfd >= 0) close(s->appfd);
+        pm_worker_main(s->board, i, s->self);
+    }
+    if (pid < 0) return -errno;
+    (void)setpgid(pid, pid); /* here too: a kill of its group must not depend on who is faster */
+    atomic_store(&slot->pid, pid);
+    seat->pid = pid;
+    seat->forked = pm_now();
+    seat->doomed = false;
+    s->alive++;
+    return 0;
+}
+
+static uint64_t progress(const struct supervisor *s)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < s->board->workers; i++) n += atomic_load_explicit(&s->board->slot[i].progress, R);
+    for (unsigned j = 0; j < PM_JOBS; j++) n += atomic_load_explicit(&s->board->job[j].logged, R);
+    return n;
+}
+
+/* Nobody can work: every job ends with what it has. */
+static void give_up(struct supervisor *s, int cause)
+{
+    atomic_store(&s->board->broken_cause, cause);
+    atomic_store(&s->board->broken, 1);
+    for (unsigned j = 0; j < PM_JOBS; j++)
+        if (atomic_load(&s->board->open) & UINT64_C(1) << j) pm_job_stop(s->board, &s->board->job[j]);
+}
+
+static void restart_due(struct supervisor *s)
+{
+    int64_t now = pm_now();
+    for (unsigned i = 0; i < s->board->workers && !s->closing; i++) {
+        struct seat *seat = &s->seat[i];
+        if (seat->pid || seat->due > now || atomic_load(&s->board->broken)) continue;
+        int e = start(s, i);
+        if (e == 0) continue;
+        seat->delay = seat->delay ? (2 * seat->delay < LONGEST_DELAY ? 2 * seat->delay : LONGEST_DELAY) : FIRST_DELAY;
+        seat->due = now + seat->delay;
+        if (s->alive == 0 && ++s->early > START_STREAK) give_up(s, e);
+        return;
+    }
+}
+
+/* ---- Deaths ---- */
+
+static struct pm_death why(struct supervisor *s, unsigned i, int status)
+{
+    struct seat *seat = &s->seat[i];
+    struct pm_slot *slot = &s->board->slot[i];
+    struct pm_death d = {.slot = i, .gen = atomic_load(&slot->gen), .charged = true};
+    if (WIFSIGNALED(status)) {
+        d.cause = PM_SIGNAL;
+        d.value = WTERMSIG(status);
+        uint64_t kills = d.value == SIGKILL && s->settled ? pm_oom_kills() : 0;
+        if (kills > s->oom_kills) {
+            s->oom_kills = kills;
+            d.cause = PM_MEMORY;
+        }
+    } else {
+        d.cause = PM_EXIT;
+        d.value = WEXITSTATUS(status);
+    }
+    if (seat->doomed && d.cause == PM_SIGNAL && d.value == SIGKILL) {
+        /* It may have finished that item just before the kill, and have been innocently at the next. */
+        d.charged = atomic_load_explicit(&slot->spot.item, R) == seat->item &&
+                    atomic_load_explicit(&slot->spot.deadline, R) == seat->deadline;
+        d.cause = PM_TIMEOUT;
+        d.value = 0;
+    }
+    return d;
+}
+
+static void mend(struct supervisor *s, const struct pm_death *death)
+{
+    struct pm_slot *slot = &s->board->slot[death->slot];
+    for (unsigned j = 0; j < PM_JOBS; j++) (void)pm_job_repair(s->board, &s->board->job[j], death);
+    atomic_store(&slot->pid, 0);
+    atomic_fetch_add(&s->board->deaths, 1);
+}
+
+static void bury(struct supervisor *s, unsigned i, int status)
+{
+    struct seat *seat = &s->seat[i];
+    struct pm_slot *slot = &s->board->slot[i];
+    int64_t now = pm_now();
+    bool reached_loop = atomic_load(&slot->live) != 0, leaving = s->closing && WIFEXITED(status);
+    (void)kill(-seat->pid, SIGKILL); /* what the function started and left behind */
+    struct pm_death death = why(s, i, status);
+    seat->pid = 0;
+    s->alive--;
+    if (leaving) {
+        atomic_store(&slot->pid, 0);
+        return;
+    }
+    bool busy = atomic_load(&s->board->open) != 0;
+    mend(s, &death);
+    uint64_t p = progress(s);
+    s->barren = busy && p == s->seen_progress ? s->barren + 1 : 0;
+    s->seen_progress = p;
+    s->early = reached_loop ? 0 : s->early + 1;
+    bool healthy = reached_loop && (now - seat->forked > HEALTHY_NS || s->barren < s->board->workers);
+    seat->delay = healthy ? 0 : seat->delay ? (2 * seat->delay < LONGEST_DELAY ? 2 * seat->delay : LONGEST_DELAY) : FIRST_DELAY;
+    seat->due = now + seat->delay;
+    if ((s->early > START_STREAK && s->alive == 0) || s->barren > 50 + 10 * s->board->workers) give_up(s, status);
+    restart_due(s);
+    pm_board_wake_all(s->board);
+}
+
+static void reap(struct supervisor *s, int how)
+{
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, how)) > 0) {
+        for (unsigned i = 0; i < s->board->workers; i++)
+            if (s->seat[i].pid == pid) {
+                bury(s, i, status);
+                break;
+            }
+        if (how == 0) return;
+    }
+}
+
+/* Looks for items past their deadline; returns when to look again, or -1. */
+static int64_t enforce(struct supervisor *s)
+{
+    if (atomic_load(&s->board->timed) == 0) return -1;
+    int64_t now = pm_now(), next = now + atomic_load(&s->board->shortest);
+    for (unsigned i = 0; i < s->board->workers; i++) {
+        struct seat *seat = &s->seat[i];
+        struct pm_spot *spot = &s->board->slot[i].spot;
+        int64_t deadline = atomic_load_explicit(&spot->deadline, R);
+        if (!seat->pid || seat->doomed || !deadline) continue;
+        if (deadline > now) {
+            if (deadline < next) next = deadline;
+            continue;
+        }
+        seat->item = atomic_load_explicit(&spot->item, R);
+        seat->deadline = deadline;
+        seat->doomed = true;
+        (void)kill(seat->pid, SIGKILL); /* the work is given to another only when waitpid has confirmed the end */
+    }
+    return next;
+}
+
+/* ---- The end ---- */
+
+static void kill_all(struct supervisor *s)
+{
+    for (unsigned i = 0; i < s->board->workers; i++)
+        if (s->seat[i].pid) {
+            (void)kill(s->seat[i].pid, SIGKILL);
+            (void)kill(-s->seat[i].pid, SIGKILL);
+        }
+}
+
+static _Noreturn void leave(struct supervisor *s, int status)
+{
+    kill_all(s);
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) {
+    }
+#ifdef HAVE_ZMQ
+    pm_zmq_remove(s->board); /* the application may have died before it could */
+#endif
+    _exit(status);
+}
+
+/* ---- The beginning ---- */
+
+/* The workers of a supervisor that died: PR_SET_PDEATHSIG has ended them, and this makes sure before anything is mended. */
+static void take_over(struct supervisor *s)
+{
+    for (unsigned i = 0; i < s->board->workers; i++) {
+        struct pm_slot *slot = &s->board->slot[i];
+        struct pm_process old;
+        pid_t pid = atomic_load(&slot->pid);
+        if (pid == 0) continue;
+        long hz = sysconf(_SC_CLK_TCK);
+        int64_t born = (int64_t)(atomic_load(&slot->born) / (uint64_t)(1000000000 / hz));
+        if (pm_process_of(pid, &old) == 0 && (old.start == 0 || llabs((int64_t)old.start - born) < hz)) {
+            int fd = pm_process_watch(&old);
+            (void)pm_process_signal(&old, fd, SIGKILL);
+            (void)pm_process_wait(&old, fd, -1);
+            if (fd >= 0) close(fd);
+        }
+        (void)kill(-pid, SIGKILL);
+        struct pm_death death = {.slot = i, .gen = atomic_load(&slot->gen), .cause = PM_SIGNAL, .value = SIGKILL, .charged = true};
+        mend(s, &death);
+    }
+    pm_board_wake_all(s->board);
+}
+
+static void close_all_but(int keep, bool others_stay)
+{
+    int null = open("/dev/null", O_RDONLY);
+    if (null > 0) (void)dup2(null, 0);
+    if (others_stay) {
+        if (null > 0) close(null);
+        return;
+    }
+    if (keep > 3) (void)close_range(3, (unsigned)keep - 1, 0);
+    (void)close_range((unsigned)keep + 1, ~0u, 0);
+}
+
+static void settle_in(struct supervisor *s)
+{
+    sigset_t all;
+    struct sigaction dfl = {.sa_handler = SIG_DFL}; /* the workers inherit this */
+    for (int n = 1; n < NSIG; n++) (void)sigaction(n, &dfl, NULL);
+    sigfillset(&all);
+    (void)sigprocmask(SIG_SETMASK, &all, NULL); /* only SIGKILL ends a supervisor; it ends with the application */
+    (void)setpgid(0, 0);                        /* Ctrl-C on a terminal is the application's affair */
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+    (void)prctl(PR_SET_NAME, "pmap-supervisor");
+    close_all_but(s->control, s->setup->keep_fds);
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    s->childfd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+    struct pm_process app = {.pid = s->application};
+    s->appfd = pm_process_watch(&app);
+    if (getppid() != s->application) _exit(1); /* it died before we could watch it: that pid is somebody else's */
+}
+
+static void orders(struct supervisor *s, short events)
+{
+    struct pm_order order;
+    ssize_t n;
+    while ((n = recv(s->control, &order, sizeof order, MSG_DONTWAIT)) > 0)
+        if (n == sizeof order && order.what == PM_ORDER_CLOSE) {
+            s->closing = true;
+            s->end = pm_now() + order.grace_ns;
+        }
+    bool gone = n == 0 || (events & POLLHUP) || (n < 0 && errno != EAGAIN && errno != EINTR);
+    if (gone) leave(s, 1);
+}
+
+static int64_t when(const struct supervisor *s, int64_t deadline)
+{
+    int64_t at = deadline < 0 ? INT64_MAX : deadline;
+    for (unsigned i = 0; i < s->board->workers && !s->closing && s->alive < s->board->workers; i++)
+        if (!s->seat[i].pid && s->seat[i].due < at && !atomic_load(&s->board->broken)) at = s->seat[i].due;
+    if (s->closing && s->end < at) at = s->end;
+    if (!s->settled && s->born + SETTLE_NS < at) at = s->born + SETTLE_NS;
+    if (s->appfd < 0 && pm_now() + ORPHAN_CHECK < at) at = pm_now() + ORPHAN_CHECK;
+    return at;
+}
+
+static void run(struct supervisor *s)
+{
+    struct pollfd p[3] = {{s->control, POLLIN, 0}, {s->childfd, POLLIN, 0}, {s->appfd, POLLIN, 0}};
+    int64_t deadline = enforce(s);
+    for (;;) {
+        int64_t at = when(s, deadline), wait = at == INT64_MAX ? -1 : at - pm_now();
+        if (wait < 0 && at != INT64_MAX) wait = 0;
+        struct timespec t = {.tv_sec = (time_t)(wait / 1000000000), .tv_nsec = (long)(wait % 1000000000)};
+        (void)ppoll(p, 3, at == INT64_MAX ? NULL : &t, NULL);
+        if (p[2].revents || (s->appfd < 0 && getppid() != s->application)) leave(s, 1);
+        if (p[0].revents) orders(s, p[0].revents);
+        if (p[1].revents) {
+            struct signalfd_siginfo info;
+            while (read(s->childfd, &info, sizeof info) > 0) {
+            }
+            reap(s, WNOHANG);
+        }
+        if (s->closing && s->alive && pm_now() >= s->end) {
+            kill_all(s);
+            while (s->alive) reap(s, 0); /* mends, so that callers see their jobs end */
+        }
+        if (s->closing && s->alive == 0) leave(s, 0);
+        if (!s->settled && pm_now() >= s->born + SETTLE_NS) {
+            s->oom_kills = pm_oom_kills();
+            s->settled = true;
+        }
+        restart_due(s);
+        deadline = enforce(s);
+    }
+}
+
+_Noreturn void pm_supervise(struct pm_board *board, const struct pm_setup *setup, int control, pid_t application, bool takeover)
+{
+    struct supervisor s = {.board = board, .setup = setup, .control = control, .application = application, .self = getpid(), .born = pm_now()};
+    struct pm_answer answer = {0, 0};
+    s.seat = calloc(board->workers, sizeof *s.seat);
+    settle_in(&s);
+    if (!s.seat || s.childfd < 0) {
+        answer.error = s.seat ? -EMFILE : -ENOMEM;
+        (void)send(control, &answer, sizeof answer, MSG_NOSIGNAL);
+        _exit(1);
+    }
+    if (takeover) take_over(&s);
+    for (unsigned i = 0; i < board->workers; i++) {
+        int e = start(&s, i);
+        if (e == 0) continue;
+        if (s.alive == 0) {
+            answer.error = e;
+            (void)send(control, &answer, sizeof answer, MSG_NOSIGNAL);
+            _exit(1);
+        }
+        s.seat[i].delay = FIRST_DELAY; /* fewer for now; the rest as soon as the system lets them be */
+        s.seat[i].due = pm_now() + FIRST_DELAY;
+    }
+    answer.forked = s.alive;
+    (void)send(control, &answer, sizeof answer, MSG_NOSIGNAL);
+    if (takeover) pm_board_wake_all(board);
+    run(&s);
+    _exit(0);
+}

@@ -1,0 +1,26 @@
+/* The supervisor: a small process of one thread that forks the workers, reaps them, repairs what they held, enforces deadlines and
+ * starts them again.  So the library adds no thread and no signal handler to the application. */
+#ifndef PM_WORKERS_SUPERVISOR_H
+#define PM_WORKERS_SUPERVISOR_H
+
+#include <sys/types.h>
+
+#include "workers/board.h"
+
+/* What the application says over the control socket. */
+struct pm_order {
+    enum { PM_ORDER_LOOK = 1, PM_ORDER_CLOSE = 2 } what; /* LOOK: a job with deadlines was opened */
+    int64_t grace_ns;                                    /* CLOSE: how long what runs may go on */
+};
+
+/* What it answers, once, when the first workers are forked. */
+struct pm_answer {
+    int error; /* 0 or -errno of fork when there is not one worker */
+    unsigned forked;
+};
+
+/* Called in the forked child; never returns.  `control` is its end of a SOCK_SEQPACKET pair, whose other end only the
+ * application has.  `takeover`: a supervisor died before; its workers are to be ended and mended first. */
+_Noreturn void pm_supervise(struct pm_board *board, const struct pm_setup *setup, int control, pid_t application, bool takeover);
+
+#endif

@@ -1,0 +1,133 @@
+/* OpenMP threads as workers: the same board, claims and rounds as the processes, in one address space, so that ThreadSanitizer sees
+ * the protocol at work.  Nobody dies here alone, so there is no supervisor and there are no deadlines.
+ * One call at a time: an OpenMP team is the caller's for as long as it runs. */
+#include <errno.h>
+#include <omp.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/heap.h"
+#include "workers/failures.h"
+#include "workers/job.h"
+
+#define SPIN_NS 20000
+
+struct threads {
+    struct pm_arena arena;
+    struct pm_heap *heap;
+    struct pm_board *board;
+    struct pm_worker *worker;
+    pthread_mutex_t lock; /* one call at a time */
+    uint64_t serial;
+    atomic_bool ended;
+};
+
+static struct threads *mine(struct pm_executor *e) { return (struct threads *)(void *)e; }
+
+static void threads_close(struct pm_executor *e)
+{
+    struct threads *t = mine(e);
+    pm_heap_close(t->heap);
+    pm_arena_close(&t->arena);
+    pthread_mutex_destroy(&t->lock);
+    free(t->worker);
+    free(t);
+}
+
+static int threads_open(struct pm_executor **out, const struct pm_setup *setup, char *text, size_t bytes)
+{
+    struct threads *t = calloc(1, sizeof *t);
+    (void)text, (void)bytes;
+    if (!t) return -ENOMEM;
+    pthread_mutex_init(&t->lock, NULL);
+    t->worker = aligned_alloc(64, (setup->workers * sizeof *t->worker + 63) / 64 * 64);
+    int e = t->worker ? pm_arena_open(&t->arena, pm_board_bytes(setup->workers), setup->memory, setup->huge) : -ENOMEM;
+    if (!e) e = pm_heap_open(&t->heap, &t->arena);
+    if (!e) e = pm_board_open(&t->board, &t->arena, setup->workers, setup->cpus, setup->spin_ns);
+    if (!e) e = pm_arena_commit(&t->arena, (size_t)((char *)(void *)t->board->job[0].word - t->arena.base), (PM_WINDOW + 1u) * 8);
+    if (e) {
+        threads_close((struct pm_executor *)(void *)t);
+        return e;
+    }
+    for (unsigned i = 0; i < setup->workers; i++) {
+        atomic_store(&t->board->slot[i].gen, 1);
+        pm_worker_init(&t->worker[i], t->board, i);
+    }
+    t->board->job[0].words = PM_WINDOW;
+    *out = (struct pm_executor *)(void *)t;
+    return 0;
+}
+
+/* One thread of the team. */
+static void take_part(struct threads *t, struct pm_job *job, unsigned index)
+{
+    struct pm_board *board = t->board;
+    for (;;) {
+        uint32_t key = pm_event_key(&board->work);
+        bool worked = pm_job_work(&t->worker[index], job);
+        if (pm_job_finished(job)) break;
+        if (worked || (board->workers <= board->cpus && pm_event_spin(&board->work, key, SPIN_NS))) continue;
+        (void)pm_event_wait(&board->work, key, -1);
+    }
+    pm_board_wake_all(board); /* the others of the team sleep on this event, not on the caller's */
+}
+
+static int threads_run(struct pm_executor *e, const struct pm_work *work, struct pm_result *result)
+{
+    struct threads *t = mine(e);
+    struct pm_failure *list = NULL;
+    size_t n = 0;
+    void *arg;
+    if (work->timeout_ns) return -EOPNOTSUPP;
+    pthread_mutex_lock(&t->lock);
+    struct pm_job *job = &t->board->job[0];
+    int64_t begin = pm_now();
+    memcpy(&arg, &work->arg, sizeof arg);
+    (void)pm_job_open(t->board, job, work, arg, ++t->serial);
+    if (atomic_load(&t->ended)) pm_job_stop(t->board, job);
+#pragma omp parallel num_threads((int)t->board->workers)
+    take_part(t, job, (unsigned)omp_get_thread_num());
+    int64_t end = pm_now();
+    uint64_t logged = atomic_load(&job->logged);
+    int error = logged || atomic_load(&job->stop) ? pm_job_failures(job, &list, &n) : 0;
+    if (work->want_stats) pm_job_cost(job, &result->cost, end);
+    result->cost.wall = end - begin;
+    result->cancelled = atomic_load(&t->ended);
+    pm_job_close(t->board, job);
+    pthread_mutex_unlock(&t->lock);
+    struct pm_failures failures = {0};
+    pm_failures_join(&failures, list, n, 0);
+    free(list);
+    result->cost.failed = failures.total + (logged > PM_LOG ? logged - PM_LOG : 0);
+    int taken = pm_failures_take(&failures, &result->failures, &result->nfailures);
+    return error ? error : taken;
+}
+
+static int threads_end(struct pm_executor *e, int64_t grace_ns)
+{
+    struct threads *t = mine(e);
+    (void)grace_ns; /* a thread cannot be killed: what runs finishes its item */
+    atomic_store(&t->ended, true);
+    if (atomic_load(&t->board->open) & 1) pm_job_stop(t->board, &t->board->job[0]);
+    return 0;
+}
+
+static void nothing(struct pm_executor *e) { (void)e; }
+static void not_fresh(struct pm_executor *e, const void *p, size_t bytes) { (void)e, (void)p, (void)bytes; }
+static struct pm_heap *threads_heap(struct pm_executor *e) { return mine(e)->heap; }
+static bool shares(struct pm_executor *e, const void *p, size_t bytes)
+{
+    (void)e, (void)p, (void)bytes;
+    return true;
+}
+static unsigned no_pids(struct pm_executor *e, int *pids, unsigned most)
+{
+    (void)e, (void)pids, (void)most;
+    return 0;
+}
+
+const struct pm_executor_ops pm_threads = {
+    .name = "threads", .open = threads_open, .run = threads_run, .end = threads_end, .close = threads_close, .forked = nothing,
+    .abandon = threads_close, .heap = threads_heap, .fresh = not_fresh, .shares = shares, .pids = no_pids,
+};

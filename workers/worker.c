@@ -1,0 +1,103 @@
+/* A worker process: looks for open jobs, works on them, sleeps.  It ends by _exit only, so that nothing of the application's (atexit,
+ * stdio buffers, destructors) runs twice, and with its supervisor at the latest. */
+#include "workers/worker.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "workers/job.h"
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#ifdef HAVE_ZMQ
+#include "workers/zmq.h"
+#endif
+
+#define R memory_order_relaxed
+#define STEP (4u << 20) /* bytes mapped ahead between two looks for work */
+
+static void settle_in(struct pm_board *board, unsigned index, pid_t parent)
+{
+    struct pm_slot *slot = &board->slot[index];
+    /* Bound to the forking thread: safe because the supervisor has only one. */
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(0); /* it died before that took hold */
+    atomic_store(&slot->pid, getpid());
+    (void)setpgid(0, 0);
+    sigset_t none; /* handlers are at their defaults since the supervisor */
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    /* Raising is allowed to anyone: when memory runs out the kernel ends a worker, not the application. */
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        if (write(fd, "500", 3) < 0) { /* nothing to be done: it is only a preference */
+        }
+        close(fd);
+    }
+}
+
+/* Maps memory that the application has just allocated into this worker's page tables while there is nothing else to do: the first map
+ * over it then does not pay for page faults. */
+static bool map_ahead(struct pm_board *board, uint32_t *seen, size_t *done)
+{
+    uint32_t last = atomic_load_explicit(&board->fresh, memory_order_acquire);
+    if (*seen == last) return false;
+    if (last - *seen > PM_FRESH) *seen = last - PM_FRESH;
+    unsigned i = *seen % PM_FRESH;
+    size_t offset = atomic_load_explicit(&board->extent[i].offset, R), bytes = atomic_load_explicit(&board->extent[i].bytes, R);
+    if (*done < bytes && pm_arena_has(&board->arena, board->arena.base + offset, bytes)) {
+        size_t n = bytes - *done < STEP ? bytes - *done : STEP;
+        pm_arena_populate(&board->arena, offset + *done, n);
+        *done += n;
+    } else {
+        ++*seen;
+        *done = 0;
+    }
+    return true;
+}
+
+static bool work_once(struct pm_worker *me, uint64_t open)
+{
+    bool worked = false;
+    for (uint64_t rest = open; rest; rest &= rest - 1)
+        worked |= pm_job_work(me, &me->board->job[__builtin_ctzll(rest)]);
+    return worked;
+}
+
+static void loop(struct pm_worker *me)
+{
+    struct pm_board *board = me->board;
+    /* Between jobs one CPU is the application's: a worker that spins on it would slow the caller down.  While a job is open its
+     * caller sleeps, and the next round is at most a chunk away. */
+    bool may_spin = board->spin_ns > 0 && me->index + 1 < board->cpus, in_job = board->spin_ns > 0 && board->workers <= board->cpus;
+    uint32_t seen = atomic_load_explicit(&board->fresh, R);
+    size_t done = 0;
+    for (;;) {
+        uint32_t key = pm_event_key(&board->work); /* before looking: else a wake-up is lost */
+        if (work_once(me, atomic_load(&board->open))) continue;
+        if (atomic_load(&board->stop)) return;
+        bool spin = may_spin || (in_job && atomic_load_explicit(&board->open, R));
+        if (spin && pm_event_spin(&board->work, key, board->spin_ns)) continue;
+        if (map_ahead(board, &seen, &done)) continue;
+        (void)fflush(stdout); /* what the function printed */
+        (void)pm_event_wait(&board->work, key, -1);
+    }
+}
+
+_Noreturn void pm_worker_main(struct pm_board *board, unsigned index, pid_t parent)
+{
+    struct pm_worker me;
+    settle_in(board, index, parent);
+    pm_worker_init(&me, board, index);
+    atomic_store(&me.slot->live, 1);
+#ifdef HAVE_ZMQ
+    if (board->zmq[0]) pm_zmq_serve(&me);
+    else
+#endif
+        loop(&me);
+    (void)fflush(stdout);
+    _exit(0);
+}
