@@ -28,7 +28,7 @@ static unsigned long this_thread(void)
 }
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct kept *all;
+static struct kept *_Atomic all; /* written under the lock; looked at without it to see that there is nothing */
 
 static void say(char *line, const struct pm_failure *f, uint64_t first, uint64_t count)
 {
@@ -60,18 +60,23 @@ static void drop(struct kept *k)
 
 static void forget(pmap_pool *pool, bool mine_only)
 {
+    if (!atomic_load(&all)) return; /* nothing of this thread's or pool's either */
     pthread_mutex_lock(&lock);
-    for (struct kept **at = &all; *at;) {
-        struct kept *k = *at;
+    struct kept *rest = NULL;
+    for (struct kept *k = all, *next; k; k = next) {
+        next = k->next;
         if (k->pool == pool && (!mine_only || k->thread == this_thread())) {
-            *at = k->next;
             drop(k);
         } else {
-            at = &k->next;
+            k->next = rest;
+            rest = k;
         }
     }
+    all = rest;
     pthread_mutex_unlock(&lock);
 }
+
+void pm_failures_lock(bool take) { (void)(take ? pthread_mutex_lock(&lock) : pthread_mutex_unlock(&lock)); }
 
 void pm_failures_forget(pmap_pool *pool) { forget(pool, false); }
 

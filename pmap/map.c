@@ -7,6 +7,7 @@
 #include "pmap/objects.h"
 #include "pmap/pool.h"
 #include "pmap/task.h"
+#include "shm/event.h"
 #include "shm/size.h"
 
 #define MOST_CHUNK ((size_t)1 << 24)
@@ -56,9 +57,9 @@ int pm_map_begin(pmap_pool *pool, const char *what, const pmap_map_options *give
     if (o->stats && o->stats->size < offsetof(struct pmap_stats, wall_s))
         return pm_error(PMAP_EINVAL, "%s: stats->size is %zu; set it to sizeof(struct pmap_stats)", what, o->stats->size);
     double ns = o->timeout_s * 1e9;
-    *work = (struct pm_work){.chunk = o->chunk, .arg = o->arg, .arg_size = o->arg_size, .retries = (unsigned)o->retries,
+    *work = (struct pm_work){.chunk = o->chunk, .arg = o->arg, .arg_size = o->arg_size, .retries = (uint8_t)o->retries,
                              .timeout_ns = ns > 4e18 ? INT64_C(4000000000000000000) : ns > 0 && ns < 1 ? 1 : (int64_t)ns,
-                             .stop = o->on_error == PMAP_ON_ERROR_STOP, .once = o->once != 0, .want_stats = true, .seed = o->seed};
+                             .stop = o->on_error == PMAP_ON_ERROR_STOP, .once = o->once != 0, .seed = o->seed};
     if (work->once) work->retries = 0;
     return 0;
 }
@@ -97,7 +98,19 @@ int pmap_stats(pmap_pool *pool, struct pmap_stats *stats)
     return 0;
 }
 
-int pm_map_run(pmap_pool *pool, const char *what, const struct pm_work *work, const pmap_map_options *o, uint64_t unit, uint64_t count)
+/* What was done in the caller's items: all but what failed.  Not what the workers counted, for those that died cannot have. */
+static void count_items(struct pm_result *result, uint64_t done, uint64_t unit, uint64_t count)
+{
+    uint64_t failed = 0, all = done;
+    for (size_t i = 0; i < result->nfailures; i++) failed += result->failures[i].count;
+    if (failed < result->cost.failed) failed = result->cost.failed; /* more than can be listed */
+    done -= done < failed ? done : failed;
+    result->cost.items = done == all ? count : done * unit < count ? done * unit : count;
+    if (all == 0) result->cost.items = 0;
+    result->cost.failed = failed * unit;
+}
+
+int pm_map_run(pmap_pool *pool, const char *what, struct pm_work *work, const pmap_map_options *o, uint64_t unit, uint64_t count)
 {
     struct pm_result result = {0};
     const void *code;
@@ -106,12 +119,13 @@ int pm_map_run(pmap_pool *pool, const char *what, const struct pm_work *work, co
         return pm_error(PMAP_EFUNCTION, "%s: the function at %p is in an object that was loaded after the pool opened, which the workers do "
                         "not have; load it before pmap_pool_open()", what, code);
     pm_failures_keep(pool, NULL, 0, 0, 1, 0);
+    work->begun = pm_now();
     int e = work->count ? pool->ops->run(pool->executor, work, &result) : 0;
-    if (result.cost.failed == 0) result.cost.failed = result.nfailures;
-    if (o->stats) report(pool, &result.cost, o->stats);
-    add_up(pool, &result.cost);
     pm_failures_keep(pool, result.failures, result.nfailures, work->first, unit, count);
     size_t n = result.nfailures;
+    count_items(&result, e ? 0 : work->count, unit, count);
+    if (o->stats) report(pool, &result.cost, o->stats);
+    add_up(pool, &result.cost);
     free(result.failures);
     if (e == -EPIPE) return pm_error(PMAP_EBROKEN, "%s: workers die without any progress; %s", what, result.text);
     if (e) return pm_error_system(e, what);

@@ -9,11 +9,12 @@
 struct segment {
     uintptr_t from, to;
     char *name;
+    bool stays; /* the program itself: cannot be unloaded */
 };
 
 struct pm_objects {
     unsigned long long loads, unloads; /* ever, by the dynamic linker's count */
-    size_t n, room;
+    size_t objects, n, room;
     struct segment *segment;
     bool no_memory;
 };
@@ -40,6 +41,7 @@ static int collect(struct dl_phdr_info *info, size_t size, void *to)
         struct segment *s = &o->segment[o->n];
         s->from = info->dlpi_addr + h->p_vaddr;
         s->to = s->from + h->p_memsz;
+        s->stays = o->objects == 0; /* the first that dl_iterate_phdr reports */
         s->name = strdup(info->dlpi_name ? info->dlpi_name : "");
         if (!s->name) {
             o->no_memory = true;
@@ -47,6 +49,7 @@ static int collect(struct dl_phdr_info *info, size_t size, void *to)
         }
         o->n++;
     }
+    o->objects++;
     return 0;
 }
 
@@ -89,6 +92,7 @@ bool pm_objects_have(const struct pm_objects *o, const void *code)
     uintptr_t at = (uintptr_t)code;
     const struct segment *then = find(o, at);
     if (!then) return false;
+    if (then->stays) return true;
     struct pm_objects changes = {0};
     (void)dl_iterate_phdr(count_changes, &changes);
     if (changes.unloads == o->unloads) return true; /* nothing has gone, so what is there now was there then */

@@ -84,7 +84,7 @@ typedef struct pmap_options {
 /* Opens a pool and forks its workers.  `options` may be NULL: processes, shared memory, as many workers as CPUs.
  * On success *pool is the caller's until pmap_pool_close() or pmap_pool_terminate(); on error *pool is NULL and nothing is
  * left behind.  Any thread, which may exit before the pool is closed.  Blocks for about three forks.
- * Flushes stdio, so that no buffer is written twice.
+ * Flushes stdout and stderr, so that what they hold is not written twice.
  * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP, PMAP_ESYSTEM. */
 PMAP_API int pmap_pool_open(pmap_pool **pool, const pmap_options *options);
 
@@ -95,7 +95,9 @@ PMAP_API int pmap_pool_open(pmap_pool **pool, const pmap_options *options);
 PMAP_API int pmap_pool_close(pmap_pool *pool);
 
 /* As pmap_pool_close(), but calls under way in other threads end with PMAP_ECANCELLED: nothing new is started, and what
- * runs has grace_s seconds (0 = none) before it is killed.  Blocks for grace_s and a little more, never longer. */
+ * runs has grace_s seconds (0 = none) before it is killed.  Blocks for grace_s and a little more, never longer; threads and the
+ * calling thread cannot be killed: those pools wait for the items that run.
+ * Errors: PMAP_EINVAL (grace_s), PMAP_ESYSTEM. */
 PMAP_API int pmap_pool_terminate(pmap_pool *pool, double grace_s);
 
 /* How many workers the pool has.  Any thread; does not block. */
@@ -107,7 +109,7 @@ PMAP_API unsigned pmap_pool_workers(const pmap_pool *pool);
  * unless it is new.  Its pages are committed here, so that a lack of memory is an error now and never a SIGBUS later.
  * Valid until pmap_free() or the pool's end.  On error NULL, with pmap_error() set.  bytes = 0 gives a valid pointer.
  * Any thread of the opening process; blocks only for the kernel's work.  Also serves thread and serial pools.
- * Errors (as pmap_error() text): PMAP_ENOMEM, PMAP_EFORK. */
+ * Errors (as pmap_error() text): PMAP_ENOMEM, PMAP_EINVAL, PMAP_EFORK, PMAP_ECLOSED. */
 PMAP_API void *pmap_alloc(pmap_pool *pool, size_t bytes);
 
 /* Gives memory back to the pool, and its pages to the system.  NULL is allowed.  No call may be using it.  A pointer that
@@ -129,11 +131,11 @@ typedef void pmap_combine_fn(void *acc, const void *partial, void *arg);
 PMAP_API size_t pmap_task_index(const pmap_task *task);        /* the item's index; a chunk's or range's first */
 PMAP_API unsigned pmap_task_worker(const pmap_task *task);     /* 0 .. workers - 1 */
 PMAP_API unsigned pmap_task_attempt(const pmap_task *task);    /* 0 the first time */
-PMAP_API void *pmap_task_arg(const pmap_task *task);           /* options->arg, or the worker's copy of it */
+PMAP_API void *pmap_task_arg(const pmap_task *task);           /* options->arg, or the copy of it that the workers share */
 PMAP_API int pmap_task_cancelled(const pmap_task *task);       /* 1 = the result is no longer wanted: return soon */
 
 /* For chunk and range functions: "I am now at item `index`".  A death or a deadline then names that item exactly, and
- * pmap_task_random() starts that item's stream. */
+ * pmap_task_random() starts that item's stream.  In a reduction only the latter: there a chunk lives or fails as a whole. */
 PMAP_API void pmap_task_item(pmap_task *task, size_t index);
 
 /* The next 64 random bits of a stream that depends on (options->seed, item index) only: the same for any number of workers,
@@ -151,9 +153,10 @@ struct pmap_stats;
 typedef struct pmap_map_options {
     size_t size;             /* set by PMAP_MAP_OPTIONS_INIT */
     void *arg;               /* for pmap_task_arg() */
-    size_t arg_size;         /* > 0: the workers get a copy of these bytes; 0: they get the pointer as it is */
+    size_t arg_size;         /* > 0: processes get a copy of these bytes; 0: all get the pointer as it is */
     size_t chunk;            /* items a chunk, at most 16777216; 0 = tuned from the measured time an item */
-    double timeout_s;        /* seconds an item may take, then its worker is killed; 0 = no limit; processes only */
+    double timeout_s;        /* seconds an item may take (a chunk: so much for each of its items), then its worker is killed;
+                                0 = no limit; processes only */
     int retries;             /* how often an item is run again after its worker died, timed out or it said PMAP_RETRY: at most 30 */
     pmap_on_error on_error;  /* go on and collect all failures, or start nothing more after the first */
     int once;                /* 1 = never run an item twice: what a death interrupts has failed */
@@ -174,8 +177,8 @@ typedef struct pmap_map_options {
 PMAP_API int pmap_map(pmap_pool *pool, pmap_item_fn *function, const void *in, size_t count, size_t in_size, void *out,
                       size_t out_size, const pmap_map_options *options);
 
-/* The same, one call a chunk.  The function must accept any count from 1 to the chunk size: after a death the items of that
- * chunk run one at a time, so that exactly the guilty one fails. */
+/* The same, one call a chunk.  The function must accept any count from 1 to the chunk size: when a call for several items fails, by
+ * its code or its death, these items run again one at a time, so that exactly the guilty one fails (not with `once`). */
 PMAP_API int pmap_chunks(pmap_pool *pool, pmap_chunk_fn *function, const void *in, size_t count, size_t in_size, void *out,
                          size_t out_size, const pmap_map_options *options);
 
@@ -183,7 +186,7 @@ PMAP_API int pmap_chunks(pmap_pool *pool, pmap_chunk_fn *function, const void *i
 PMAP_API int pmap_for(pmap_pool *pool, pmap_range_fn *function, size_t first, size_t last, const pmap_map_options *options);
 
 /* acc = combine(...combine(combine(acc, p0), p1)..., pN), pK = partial(chunk K), in chunk order.  Chunk borders depend on
- * `count` alone (at most 1024 chunks of equal size; options->chunk overrides), so the result has the same bits on every path, with any number of
+ * `count` alone (at most 1024 chunks of equal size, however large; options->chunk overrides), so the result has the same bits on every path, with any number of
  * workers and any deaths.  combine runs in the calling thread.  A failed chunk makes the call PMAP_EITEMS and acc unchanged. */
 PMAP_API int pmap_reduce(pmap_pool *pool, pmap_chunk_fn *partial, pmap_combine_fn *combine, const void *in, size_t count,
                          size_t in_size, void *acc, size_t acc_size, const pmap_map_options *options);
@@ -204,7 +207,7 @@ typedef struct pmap_failure {
     pmap_cause cause;
     int value;
     unsigned attempts; /* how often it was run */
-    const char *text;  /* such as "item 777: SIGSEGV (Segmentation fault), 3 attempts" */
+    const char *text;  /* such as "item 777: its worker was ended by SIGSEGV (Segmentation fault), 3 attempts" */
 } pmap_failure;
 
 /* The failures of the calling thread's last map on this pool, by item, or NULL with *count = 0.  At most 1,048,576 are listed;
@@ -222,12 +225,13 @@ typedef struct pmap_stats {
     double dispatch_s;        /* claims, messages, wake-ups */
     double idle_s;            /* asleep or waiting for work */
     uint64_t bytes_copied;    /* both directions */
-    uint64_t items, chunks, steals, failed;
-    uint64_t deaths, retries; /* workers that died during the call; items or chunks that were run again */
+    uint64_t items, failed;   /* done; failed or not run */
+    uint64_t chunks, steals;
+    uint64_t deaths, retries; /* workers that died during the call; items or chunks that were run again because of that */
 } pmap_stats_t;
 
 /* What all calls on this pool so far cost together, as one sum.  Any thread; does not block.  Set stats->size first.
- * Errors: PMAP_EINVAL, PMAP_EFORK. */
+ * Errors: PMAP_EINVAL, PMAP_EFORK, PMAP_ECLOSED. */
 PMAP_API int pmap_stats(pmap_pool *pool, struct pmap_stats *stats);
 
 /* ---- For tools: what this build and this machine offer ---- */

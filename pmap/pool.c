@@ -26,14 +26,24 @@ static pthread_mutex_t pools_lock = PTHREAD_MUTEX_INITIALIZER;
 static pmap_pool *pools;
 static unsigned forks; /* how many forks lie between this process and the one that loaded the library */
 
-static void before_fork(void) { pthread_mutex_lock(&pools_lock); }
-static void after_fork_parent(void) { pthread_mutex_unlock(&pools_lock); }
+static void before_fork(void)
+{
+    pthread_mutex_lock(&pools_lock);
+    pm_failures_lock(true);
+}
+
+static void after_fork_parent(void)
+{
+    pm_failures_lock(false);
+    pthread_mutex_unlock(&pools_lock);
+}
 
 static void after_fork_child(void)
 {
     forks++;
     for (pmap_pool *p = pools; p; p = p->next) p->ops->forked(p->executor);
     pools = NULL;
+    pm_failures_lock(false);
     pthread_mutex_unlock(&pools_lock);
 }
 
@@ -47,17 +57,20 @@ int pm_pool_enter(pmap_pool *pool, const char *what)
     if (pm_pool_foreign(pool))
         return pm_error(PMAP_EFORK, "%s: the pool was opened by another process; open one of your own after a fork, none in a worker's "
                         "function", what);
-    pthread_mutex_lock(&pool->lock);
-    bool closed = pool->closed;
-    if (!closed) pool->calls++;
-    pthread_mutex_unlock(&pool->lock);
-    return closed ? pm_error(PMAP_ECLOSED, "%s: the pool is closed or being closed", what) : 0;
+    if (!(atomic_fetch_add(&pool->calls, 1) & PM_CLOSED)) return 0;
+    pm_pool_leave(pool);
+    return pm_error(PMAP_ECLOSED, "%s: the pool is closed or being closed", what);
 }
 
 void pm_pool_leave(pmap_pool *pool)
 {
+    /* Count and bit are one word: either this call was over before the pool was closed, and touches it no more; or it takes itself
+     * off under the lock, behind which the closing thread frees the pool. */
+    unsigned calls = atomic_load(&pool->calls);
+    while (!(calls & PM_CLOSED))
+        if (atomic_compare_exchange_weak(&pool->calls, &calls, calls - 1)) return;
     pthread_mutex_lock(&pool->lock);
-    if (--pool->calls == 0) pthread_cond_broadcast(&pool->quiet);
+    if (atomic_fetch_sub(&pool->calls, 1) == (PM_CLOSED | 1)) pthread_cond_broadcast(&pool->quiet);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -175,12 +188,12 @@ static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
     }
     int e = 0;
     pthread_mutex_lock(&pool->lock);
-    pool->closed = true;
-    while (!drop && pool->calls) pthread_cond_wait(&pool->quiet, &pool->lock);
+    atomic_fetch_or(&pool->calls, PM_CLOSED);
+    while (!drop && atomic_load(&pool->calls) != PM_CLOSED) pthread_cond_wait(&pool->quiet, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
     e = pool->ops->end(pool->executor, drop ? grace_ns : -1);
     pthread_mutex_lock(&pool->lock);
-    while (pool->calls) pthread_cond_wait(&pool->quiet, &pool->lock); /* they return: the executor has ended */
+    while (atomic_load(&pool->calls) != PM_CLOSED) pthread_cond_wait(&pool->quiet, &pool->lock); /* they return: the executor has ended */
     pthread_mutex_unlock(&pool->lock);
     unlist(pool);
     pool->ops->close(pool->executor);

@@ -3,11 +3,14 @@
 #define PM_PMAP_POOL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "pmap/pmap.h"
 #include "workers/executor.h"
 
 struct pm_objects; /* objects.h */
+
+#define PM_CLOSED 0x80000000u
 
 struct pmap_pool {
     const struct pm_executor_ops *ops;
@@ -16,10 +19,9 @@ struct pmap_pool {
     unsigned workers, forks;    /* `forks`: of this process when the pool was opened */
     bool terminated;
 
+    atomic_uint calls;          /* under way; and the bit PM_CLOSED */
     pthread_mutex_t lock;       /* guards what follows */
-    pthread_cond_t quiet;
-    bool closed;
-    unsigned calls;             /* under way */
+    pthread_cond_t quiet;       /* closed, and no call is under way */
     struct pm_cost total;
 
     struct pmap_pool *next;     /* of all pools of this process, for forked children */
@@ -37,7 +39,7 @@ bool pm_pool_foreign(const pmap_pool *pool);
 /* map.c: checks the caller's options and fills the parts of *work that they decide. */
 int pm_map_begin(pmap_pool *pool, const char *what, const pmap_map_options *options, pmap_map_options *full, struct pm_work *work);
 /* Runs it between pm_pool_enter and pm_pool_leave; keeps the failures; `unit` items of the caller are one of the work's, of `count`. */
-int pm_map_run(pmap_pool *pool, const char *what, const struct pm_work *work, const pmap_map_options *full, uint64_t unit,
+int pm_map_run(pmap_pool *pool, const char *what, struct pm_work *work, const pmap_map_options *full, uint64_t unit,
                uint64_t count);
 int pm_map_check(const char *what, const void *in, size_t count, size_t in_size, const void *out, size_t out_size);
 
@@ -45,5 +47,6 @@ int pm_map_check(const char *what, const void *in, size_t count, size_t in_size,
 /* Failures count items from 0; the caller counts from `first`, and `unit` of its items (`count` in all) are one of ours. */
 void pm_failures_keep(pmap_pool *pool, struct pm_failure *list, size_t n, uint64_t first, uint64_t unit, uint64_t count);
 void pm_failures_forget(pmap_pool *pool);
+void pm_failures_lock(bool lock); /* around a fork */
 
 #endif

@@ -33,6 +33,7 @@ static int reduce(pmap_pool *pool, pmap_chunk_fn *partial, pmap_combine_fn *comb
     work->in = in_size ? in : NULL;
     work->in_size = in_stride;
     work->in_bytes = count * in_size;
+    if (__builtin_mul_overflow(work->timeout_ns, (int64_t)unit, &work->timeout_ns)) work->timeout_ns = INT64_MAX / 4; /* a block's time */
     work->out = partials;
     work->out_size = acc_size;
     e = pm_map_run(pool, "pmap_reduce", work, full, unit, count);
@@ -53,7 +54,8 @@ int pmap_reduce(pmap_pool *pool, pmap_chunk_fn *partial, pmap_combine_fn *combin
     else if (!acc || !acc_size) e = pm_error(PMAP_EINVAL, "pmap_reduce: acc is NULL or acc_size is 0");
     if (!e) e = pm_map_check("pmap_reduce", in, count, in_size, NULL, 0);
     if (!e) e = pm_map_begin(pool, "pmap_reduce", options, &full, &work);
-    if (!e && count) e = reduce(pool, partial, combine, in, count, in_size, acc, acc_size, &work, &full);
+    if (!e && !count) e = pm_map_run(pool, "pmap_reduce", &work, &full, 1, 0);
+    else if (!e) e = reduce(pool, partial, combine, in, count, in_size, acc, acc_size, &work, &full);
     pm_pool_leave(pool);
     return e;
 }

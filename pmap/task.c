@@ -68,11 +68,14 @@ static bool again(pmap_task *task, int code)
     if (code != PMAP_RETRY || task->attempt >= task->run->retries) return false;
     task->attempt++;
     task->seeded = false;
+    atomic_fetch_add_explicit(&task->run->spot->again, 1, memory_order_relaxed); /* a death now must not forget these runs */
     return true;
 }
 
 static void finish(pmap_task *task, int code, uint64_t item, uint64_t count)
 {
+    struct pm_spot *spot = task->run->spot;
+    if (atomic_load_explicit(&spot->again, memory_order_relaxed)) atomic_store_explicit(&spot->again, 0, memory_order_relaxed);
     if (code) task->run->fail(task->run, item, count, code, task->attempt + 1);
     else clear_text(task->run);
 }

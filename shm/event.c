@@ -69,15 +69,18 @@ int pm_event_spin(struct pm_event *event, uint32_t key, int64_t ns)
 {
     if (atomic_load_explicit(&event->seq, memory_order_seq_cst) != key) return 1;
     if (ns <= 0) return 0;
-    int64_t now = pm_now();
-    int64_t end = ns > INT64_MAX - now ? INT64_MAX : now + ns;
-    do {
-        for (int i = 0; i < 64; i++) { /* the clock costs as much as many looks, so it is read once for 64 of them */
-            pm_pause();
+    int64_t end = -1;
+    for (;;) {
+        /* The clock costs as much as many looks, so it is read once for 64 of them, the first time when 64 were in vain; and a pause
+         * may take a hundred cycles, so there are several looks to each. */
+        for (int i = 0; i < 64; i++) {
+            if (i % 4 == 0) pm_pause();
             if (atomic_load_explicit(&event->seq, memory_order_seq_cst) != key) return 1;
         }
-    } while (pm_now() < end);
-    return 0;
+        int64_t now = pm_now();
+        if (end < 0) end = ns > INT64_MAX - now ? INT64_MAX : now + ns;
+        if (now >= end) return 0;
+    }
 }
 
 void pm_event_notify(struct pm_event *event, int n)

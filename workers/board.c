@@ -72,4 +72,13 @@ void pm_board_wake(struct pm_board *b, uint32_t chunks)
     pm_event_notify(&b->work, n < 1 ? 1 : (int)n);
 }
 
+bool pm_board_busy(struct pm_board *b)
+{
+    for (uint64_t rest = atomic_load(&b->used); rest; rest &= rest - 1) {
+        enum pm_state s = pm_word_state(atomic_load(&b->job[__builtin_ctzll(rest)].head));
+        if (s == PM_OPEN || s == PM_MOVING || s == PM_CANCELLED) return true;
+    }
+    return false;
+}
+
 void pm_board_wake_all(struct pm_board *b) { pm_event_notify(&b->work, INT_MAX); }

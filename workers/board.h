@@ -47,6 +47,7 @@ struct pm_line {
 struct pm_round {
     _Atomic uint64_t first, items, grain; /* items [first, first + items) of the job, `grain` a chunk */
     _Atomic uint32_t chunks, ranges;
+    _Atomic uint32_t last;                /* nothing comes after this one */
 };
 
 struct pm_job {
@@ -65,10 +66,9 @@ struct pm_job {
     _Atomic uint64_t retries;           /* chunks and items run again */
 
     /* Constant while the job is open: written by the opener while the head is closed. */
-    alignas(128) struct pm_work work;
-    _Atomic uint64_t serial;            /* never used twice in a pool */
-    int64_t opened;                     /* pm_now() */
+    alignas(128) _Atomic uint64_t serial; /* never used twice in a pool */
     void *arg;                          /* for the function: the pointer as it was, or a copy in the arena */
+    struct pm_work work;
     uint32_t index, workers, spread;    /* descriptor's number; workers of the pool; ranges at most */
     uint32_t words;                     /* committed: how many chunks a round may have */
     uint32_t renewed;                   /* the round in which all ranges were last written */
@@ -83,8 +83,9 @@ struct pm_job {
 
 struct pm_board {
     alignas(128) struct pm_event work;  /* workers sleep here: jobs opened, rounds opened, deaths, stop */
-    _Atomic uint64_t open;              /* the caller's side: bit j = job j may have work */
-    alignas(128) _Atomic uint32_t stop; /* the caller's side: workers end when nothing is open */
+    /* On a line of their own: idle workers spin on the one above. */
+    alignas(128) _Atomic uint64_t used; /* the caller's side: bit j = job j has been open at some time */
+    _Atomic uint32_t stop; /* the caller's side: workers end when nothing is open */
     _Atomic uint32_t broken;            /* the supervisor: workers die without progress */
     _Atomic int32_t broken_cause;       /* a wait status, or -errno of fork */
     _Atomic uint64_t deaths;            /* the supervisor: since the pool opened */
@@ -112,5 +113,8 @@ int pm_board_open(struct pm_board **board, struct pm_arena *arena, unsigned work
 /* Wakes as many workers as CPUs can serve; each of them wakes another while there is more to do than awake workers. */
 void pm_board_wake(struct pm_board *board, uint32_t chunks);
 void pm_board_wake_all(struct pm_board *board);
+
+/* Is any job neither closed nor finished? */
+bool pm_board_busy(struct pm_board *board);
 
 #endif

@@ -269,6 +269,11 @@ static bool scan(struct pm_worker *me, struct pm_job *job, const struct pm_view 
 void pm_round_move(struct pm_board *board, struct pm_job *job, const struct pm_view *v, uint32_t owner)
 {
     uint64_t head = v->head;
+    if (v->last) {
+        if (atomic_compare_exchange_strong(&job->head, &head, pm_word(PM_FINISHED, 0, 0, v->round)))
+            pm_event_notify(&job->done, INT_MAX);
+        return;
+    }
     if (!atomic_compare_exchange_strong(&job->head, &head, pm_word(PM_MOVING, 0, owner, v->round))) return;
     if (!atomic_load(&job->stop) && pm_round_plan(job, v->first + v->items, v->round + 1)) {
         atomic_store(&job->head, pm_word(PM_OPEN, 0, 0, v->round + 1));
@@ -330,6 +335,7 @@ struct pm_tally *pm_tally_enter(struct pm_worker *me, struct pm_job *job, int64_
     if (atomic_load_explicit(&t->serial, R) == serial) {
         int64_t away = now - atomic_load_explicit(&t->leave, R);
         atomic_store_explicit(&t->away, atomic_load_explicit(&t->away, R) + (away > 0 ? away : 0), R);
+        atomic_store_explicit(&t->leave, now, R); /* a death in this visit leaves its time unaccounted for, not counted twice */
         return t;
     }
     atomic_store_explicit(&t->enter, now, R);
@@ -348,7 +354,7 @@ struct pm_tally *pm_tally_enter(struct pm_worker *me, struct pm_job *job, int64_
 }
 
 /* Before the round can move: whoever sees the job finished sees the tally whole. */
-static void account(struct pm_job *job, struct pm_tally *tally, const struct visit *visit, int64_t begin)
+static void account(struct pm_job *job, const struct pm_view *v, struct pm_tally *tally, const struct visit *visit, int64_t begin)
 {
     add(&tally->items, visit->items);
     add(&tally->chunks, visit->chunks);
@@ -356,7 +362,7 @@ static void account(struct pm_job *job, struct pm_tally *tally, const struct vis
     add_ns(&tally->compute, visit->compute);
     add_ns(&tally->inside, visit->now - begin);
     atomic_store_explicit(&tally->leave, visit->now, R);
-    if (visit->chunks == 0) return;
+    if (visit->chunks == 0 || v->last) return; /* there is nothing left to tune */
     atomic_fetch_add_explicit(&job->busy_ns, (uint64_t)visit->compute, R);
     atomic_fetch_add_explicit(&job->busy_items, visit->items, R);
 }
@@ -380,13 +386,13 @@ bool pm_job_work(struct pm_worker *me, struct pm_job *job)
         struct visit visit = {.now = begin};
         struct pm_tally *tally = pm_tally_enter(me, job, begin);
         work_round(me, job, &v, &visit);
-        account(job, tally, &visit, begin);
+        account(job, &v, tally, &visit, begin);
         pm_full_barrier(); /* commits before the looks at `left`, `deaths`, `stop` and the head */
         bool end = settle_count(job, v.round, visit.chunks), stop = atomic_load(&job->stop) != 0;
         if (!end && !stop && atomic_load(&job->deaths)) {
             struct visit more = {.now = visit.now};
             end = scan(me, job, &v, &more);
-            account(job, tally, &more, visit.now);
+            account(job, &v, tally, &more, visit.now);
             visit.chunks += more.chunks;
             stop = atomic_load(&job->stop) != 0;
         }

@@ -76,6 +76,7 @@ static int begin(struct copy *c, uint64_t at, uint64_t items)
     part.count = items;
     part.first = work->first + at;
     part.item_ns = c->item_ns;
+    part.begun = pm_now();
     if (work->in) {
         part.in = work->in + at * work->in_size;
         part.in_bytes = input_bytes(c, at, items);
@@ -121,7 +122,6 @@ static int run(struct pm_processes *p, const struct pm_work *work, struct pm_res
     shape(&c);
     int e = 0;
     bool usual = c.bank <= BANK_BYTES + 4096;
-    int64_t start = pm_now();
     pthread_mutex_lock(&p->lock);
     if (usual && p->banks) {
         c.banks = p->banks; /* of an earlier call: already mapped everywhere */
@@ -149,7 +149,8 @@ static int run(struct pm_processes *p, const struct pm_work *work, struct pm_res
     pthread_mutex_unlock(&p->lock);
     if (c.banks) (void)pm_heap_free(p->heap, c.banks);
     struct pm_cost *cost = &result->cost;
-    int64_t rest = (pm_now() - start) * p->board->workers - cost->in - cost->compute - cost->out - cost->dispatch;
+    cost->wall = pm_now() - work->begun;
+    int64_t rest = cost->wall * p->board->workers - cost->in - cost->compute - cost->out - cost->dispatch;
     cost->idle = rest > 0 ? rest : 0;
     cost->failed = c.failures.total;
     int t = pm_failures_take(&c.failures, &result->failures, &result->nfailures);

@@ -12,7 +12,7 @@ struct pm_heap;
 struct pm_run;   /* workers/run.h: what a body sees while it runs */
 struct pm_executor;
 
-#define PM_SELF 128 /* bytes a body may carry to the workers */
+#define PM_SELF 32 /* bytes a body may carry to the workers */
 
 struct pm_body {
     /* Runs items [lo, hi) of the job; returns the first that it did not run (hi, or less when the job was stopped).
@@ -27,21 +27,24 @@ enum pm_how {
 };
 
 struct pm_work {
+    /* What every worker reads for its first chunk comes first, in two cache lines. */
     struct pm_body body;
-    enum pm_how how;
-    uint64_t count;      /* items */
-    uint64_t first;      /* the caller's index of item 0 */
-    uint64_t chunk;      /* items a chunk; 0 = tuned */
-    double item_ns;      /* what an item is known to take; 0 = not known */
     const char *in;      /* item i is at in + i * in_size; in_bytes in all, the last item may be short; NULL: no input */
     char *out;           /* result i is at out + i * out_size */
     size_t in_size, in_bytes, out_size;
+    uint64_t first;      /* the caller's index of item 0 */
+    uint64_t seed;
+    int64_t timeout_ns;  /* per item; 0 = none */
+    enum pm_how how;
+    uint8_t retries;
+    bool stop, once;
+
+    uint64_t count;      /* items */
+    uint64_t chunk;      /* items a chunk; 0 = tuned */
+    int64_t begun;       /* pm_now() of the call */
+    double item_ns;      /* what an item is known to take; 0 = not known */
     const void *arg;     /* arg_size bytes to hand over, or the pointer itself when arg_size is 0 */
     size_t arg_size;
-    int64_t timeout_ns;  /* per item; 0 = none */
-    unsigned retries;
-    bool stop, once, want_stats;
-    uint64_t seed;
 };
 
 enum pm_cause { PM_CODE = 1, PM_SIGNAL, PM_EXIT, PM_TIMEOUT, PM_MEMORY, PM_CANCEL };

@@ -10,7 +10,7 @@ int pm_frame_get(struct pm_frame *frame, const void *data, size_t bytes, uint64_
 {
     if (bytes < sizeof *frame) return -EBADMSG;
     memcpy(frame, data, sizeof *frame); /* messages are not aligned */
-    if (frame->magic != PM_FRAME_MAGIC || frame->version != PM_FRAME_VERSION || frame->zero != 0) return -EBADMSG;
+    if (frame->magic != PM_FRAME_MAGIC || frame->version != PM_FRAME_VERSION || frame->lead >= PM_FRAME_ALIGN) return -EBADMSG;
     if (frame->kind < PM_FRAME_HELLO || frame->kind > PM_FRAME_BYE || frame->nonce != nonce) return -EBADMSG;
     if (frame->skips > frame->items || frame->skips != (bytes - sizeof *frame) / sizeof(uint32_t)) return -EBADMSG;
     if ((bytes - sizeof *frame) % sizeof(uint32_t) || (frame->kind != PM_FRAME_CHUNK && frame->skips)) return -EBADMSG;

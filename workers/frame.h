@@ -10,6 +10,7 @@
 
 #define PM_FRAME_MAGIC 0x504d4150u /* "PMAP" */
 #define PM_FRAME_VERSION 1u
+#define PM_FRAME_ALIGN 64u   /* the most that an input is aligned to */
 #define PM_FRAME_SUSPECT_NONE UINT32_MAX
 
 enum pm_frame_kind {
@@ -25,7 +26,7 @@ struct pm_frame {
     uint16_t version, kind;
     uint64_t nonce;   /* of the pool */
     uint64_t serial;  /* of the job */
-    uint64_t bytes;   /* of the part that follows; 0 = there is none */
+    uint64_t bytes;   /* of input or results in the part that follows; 0 = there is none */
     uint32_t owner;   /* the worker, as in a chunk's word: (slot, gen) */
     uint32_t job;     /* number of the descriptor */
     uint32_t round, chunk, attempt;
@@ -33,7 +34,8 @@ struct pm_frame {
     uint32_t suspect; /* its item that may be what killed a worker; NONE: the chunk runs for the first time */
     uint32_t reached; /* items of it that were run, or passed over: less than all when the job was stopped */
     uint32_t skips;   /* that many items of it (uint32_t each, ascending) follow the header: they have failed already */
-    uint32_t zero;
+    uint32_t lead;    /* question: bytes of the part before the input, which make it lie aligned at the other end; answer: how many
+                       * would have done that */
 };
 
 /* Is this a header of this pool, with exactly the skips that it says?  Copies it out: 0, or -EBADMSG with *frame undefined. */

@@ -18,7 +18,7 @@ static int run(struct pm_processes *p, const struct pm_work *work, struct pm_res
     if (e) return e;
     e = pm_ticket_wait(p, &ticket);
     if (e == -ECANCELED && !pm_job_finished(ticket.job)) return e; /* the pool is gone and the descriptor with it */
-    int f = pm_ticket_close(p, &ticket, &failures, 0, work->want_stats ? &result->cost : NULL);
+    int f = pm_ticket_close(p, &ticket, &failures, 0, &result->cost);
     result->cost.failed = failures.total;
     int t = pm_failures_take(&failures, &result->failures, &result->nfailures);
     return e ? e : f ? f : t;

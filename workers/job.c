@@ -68,6 +68,7 @@ bool pm_round_plan(struct pm_job *job, uint64_t at, uint32_t round)
     atomic_store_explicit(&p->grain, grain, R);
     atomic_store_explicit(&p->chunks, chunks, R);
     atomic_store_explicit(&p->ranges, chunks < job->spread ? chunks : job->spread, R);
+    atomic_store_explicit(&p->last, items == rest, R);
     atomic_store_explicit(&job->left, (uint64_t)round << 32 | chunks, R);
     return true;
 }
@@ -102,7 +103,6 @@ uint32_t pm_job_open(struct pm_board *board, struct pm_job *job, const struct pm
     uint32_t round = next_round(board, job);
     job->work = *work;
     job->arg = arg;
-    job->opened = pm_now();
     atomic_store_explicit(&job->serial, serial, R);
     atomic_store_explicit(&job->deaths, 0, R);
     atomic_store_explicit(&job->stop, 0, R);
@@ -112,8 +112,10 @@ uint32_t pm_job_open(struct pm_board *board, struct pm_job *job, const struct pm
     atomic_store_explicit(&job->logged, 0, R);
     (void)pm_round_plan(job, 0, round); /* the caller's side opens no job of nothing */
     uint32_t chunks = atomic_load_explicit(&job->round[round & 1u].chunks, R);
-    atomic_store_explicit(&job->head, pm_word(PM_OPEN, 0, 0, round), memory_order_seq_cst);
-    atomic_fetch_or_explicit(&board->open, UINT64_C(1) << job->index, memory_order_seq_cst);
+    /* Release: a worker that does not see this yet has taken its key before the notify that follows. */
+    atomic_store_explicit(&job->head, pm_word(PM_OPEN, 0, 0, round), memory_order_release);
+    uint64_t bit = UINT64_C(1) << job->index;
+    if (!(atomic_load_explicit(&board->used, R) & bit)) atomic_fetch_or(&board->used, bit);
     return chunks;
 }
 
@@ -123,11 +125,10 @@ bool pm_job_finished(const struct pm_job *job)
     return pm_word_state(head) == PM_FINISHED;
 }
 
-void pm_job_close(struct pm_board *board, struct pm_job *job)
+void pm_job_close(struct pm_job *job)
 {
     uint32_t round = pm_word_round(atomic_load_explicit(&job->head, R));
-    atomic_fetch_and_explicit(&board->open, ~(UINT64_C(1) << job->index), memory_order_seq_cst);
-    atomic_store_explicit(&job->head, pm_word(PM_FREE, 0, 0, round), memory_order_seq_cst);
+    atomic_store_explicit(&job->head, pm_word(PM_FREE, 0, 0, round), memory_order_release);
     uint64_t logged = atomic_load_explicit(&job->logged, R);
     for (uint64_t i = 0; i < logged && i < PM_LOG; i++) /* so that a later job does not take an old entry for its own */
         __atomic_store_n(&job->log[i].ready, 0, __ATOMIC_RELAXED);
@@ -267,7 +268,7 @@ void pm_job_cost(const struct pm_job *constant, struct pm_cost *cost, int64_t en
     for (unsigned s = 0; s < job->workers; s++) {
         struct pm_tally *t = &job->tally[s];
         if (atomic_load_explicit(&t->serial, memory_order_acquire) != serial) {
-            cost->idle += end - job->opened;
+            cost->idle += end - job->work.begun;
             continue;
         }
         int64_t enter = atomic_load_explicit(&t->enter, R), leave = atomic_load_explicit(&t->leave, R);
@@ -278,7 +279,7 @@ void pm_job_cost(const struct pm_job *constant, struct pm_cost *cost, int64_t en
         cost->in += in;
         cost->out += out;
         cost->dispatch += dispatch > 0 ? dispatch : 0;
-        cost->idle += enter - job->opened + atomic_load_explicit(&t->away, R) + (end > leave ? end - leave : 0);
+        cost->idle += enter - job->work.begun + atomic_load_explicit(&t->away, R) + (end > leave ? end - leave : 0);
         cost->items += atomic_load_explicit(&t->items, R);
         cost->chunks += atomic_load_explicit(&t->chunks, R);
         cost->steals += atomic_load_explicit(&t->steals, R);

@@ -11,7 +11,7 @@
  * how many chunks its first round has. */
 uint32_t pm_job_open(struct pm_board *board, struct pm_job *job, const struct pm_work *work, void *arg, uint64_t serial);
 bool pm_job_finished(const struct pm_job *job);
-void pm_job_close(struct pm_board *board, struct pm_job *job); /* of a finished job: the descriptor may be used again */
+void pm_job_close(struct pm_job *job); /* of a finished job: the descriptor may be used again */
 
 /* After it is finished, before it is closed: its failures, as a malloc'ed array sorted by item, each item once. */
 int pm_job_failures(struct pm_job *job, struct pm_failure **failures, size_t *count);

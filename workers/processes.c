@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -62,7 +63,10 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
         if (pair[1] >= 0) close(pair[1]);
         return -EMFILE;
     }
-    (void)fflush(NULL); /* else what is buffered now would be written by every process that flushes */
+    /* What is buffered now would be written again by every process that flushes.  Not fflush(NULL): it would wait for a thread
+     * that is blocked in reading some other stream. */
+    (void)fflush(stdout);
+    (void)fflush(stderr);
     sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler of the application runs in the child */
     pid_t application = getpid(), pid = fork();
@@ -123,7 +127,6 @@ static void processes_close(struct pm_executor *e)
     pm_heap_close(p->heap);
     pm_arena_close(&p->arena);
     pthread_mutex_destroy(&p->lock);
-    pthread_cond_destroy(&p->freed);
     free(p);
 }
 
@@ -134,7 +137,6 @@ static int processes_open(struct pm_executor **out, const struct pm_setup *setup
     p->setup = *setup;
     p->pidfd = p->control = p->arena.fd = -1;
     pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->freed, NULL);
     const char *what = "reserving shared memory";
     int e = pm_arena_open(&p->arena, pm_board_bytes(setup->workers), setup->memory, setup->huge);
     if (!e) e = pm_heap_open(&p->heap, &p->arena);
@@ -168,7 +170,7 @@ static int processes_end(struct pm_executor *e, int64_t grace_ns)
     pthread_mutex_lock(&p->lock);
     atomic_store(&p->ending, true);
     for (unsigned j = 0; j < PM_JOBS; j++)
-        if (atomic_load(&p->board->open) & UINT64_C(1) << j) pm_job_stop(p->board, &p->board->job[j]);
+        if (atomic_load(&p->board->used) & UINT64_C(1) << j) pm_job_stop(p->board, &p->board->job[j]);
     atomic_store(&p->board->stop, 1);
 #ifdef HAVE_ZMQ
     pm_zmq_bye(p);
@@ -184,7 +186,7 @@ static int processes_end(struct pm_executor *e, int64_t grace_ns)
         }
         reap_supervisor(p);
     }
-    pthread_cond_broadcast(&p->freed);
+    pm_event_notify(&p->freed, INT_MAX);
     pthread_mutex_unlock(&p->lock);
     return result;
 }
@@ -201,6 +203,9 @@ static void processes_forked(struct pm_executor *e)
 static void processes_abandon(struct pm_executor *e)
 {
     struct pm_processes *p = mine(e);
+#ifdef HAVE_ZMQ
+    pm_zmq_abandon(p);
+#endif
     pm_heap_close(p->heap);
     pm_arena_close(&p->arena);
     free(p);
@@ -208,37 +213,26 @@ static void processes_abandon(struct pm_executor *e)
 
 /* ---- One job ---- */
 
-static int take_descriptor(struct pm_processes *p, bool wait, unsigned *index, uint64_t *serial)
+static int take_descriptor(struct pm_processes *p, bool wait, unsigned *index)
 {
-    int e = 0;
-    pthread_mutex_lock(&p->lock);
     for (;;) {
-        unsigned j = 0;
-        while (j < PM_JOBS && p->taken[j]) j++;
-        if (atomic_load(&p->ending)) {
-            e = -ECANCELED;
-        } else if (j < PM_JOBS) {
-            p->taken[j] = true;
-            *serial = ++p->serial;
+        uint32_t key = pm_event_key(&p->freed), taken = atomic_load(&p->taken);
+        if (atomic_load(&p->ending)) return -ECANCELED;
+        while (~taken & ((1u << PM_JOBS) - 1)) {
+            unsigned j = (unsigned)__builtin_ctz(~taken);
+            if (!atomic_compare_exchange_weak(&p->taken, &taken, taken | 1u << j)) continue;
             *index = j;
-        } else if (wait) {
-            pthread_cond_wait(&p->freed, &p->lock);
-            continue;
-        } else {
-            e = -EAGAIN;
+            return 0;
         }
-        break;
+        if (!wait) return -EAGAIN;
+        (void)pm_event_wait(&p->freed, key, -1); /* ends when a job of another thread does, or the pool */
     }
-    pthread_mutex_unlock(&p->lock);
-    return e;
 }
 
 static void give_descriptor(struct pm_processes *p, unsigned index)
 {
-    pthread_mutex_lock(&p->lock);
-    p->taken[index] = false;
-    pthread_cond_signal(&p->freed);
-    pthread_mutex_unlock(&p->lock);
+    atomic_fetch_and(&p->taken, ~(1u << index));
+    pm_event_notify(&p->freed, 1);
 }
 
 /* Words enough for any round that may be planned for this job. */
@@ -256,9 +250,8 @@ static int commit_words(struct pm_processes *p, unsigned index, const struct pm_
 int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm_ticket *ticket, bool wait)
 {
     unsigned index = 0;
-    uint64_t serial = 0;
     *ticket = (struct pm_ticket){.timed = work->timeout_ns > 0};
-    int e = take_descriptor(p, wait, &index, &serial);
+    int e = take_descriptor(p, wait, &index);
     if (e) return e;
     void *arg;
     memcpy(&arg, &work->arg, sizeof arg); /* without a size the workers get the pointer as it is */
@@ -278,7 +271,7 @@ int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm
         int64_t shortest = atomic_load(&board->shortest);
         if (shortest == 0 || work->timeout_ns < shortest) atomic_store(&board->shortest, work->timeout_ns);
     }
-    uint32_t chunks = pm_job_open(board, ticket->job, work, arg, serial);
+    uint32_t chunks = pm_job_open(board, ticket->job, work, arg, atomic_fetch_add(&p->serial, 1) + 1);
     pm_board_wake(board, chunks);
     if (ticket->timed) order(p, (struct pm_order){PM_ORDER_LOOK, 0});
     if (atomic_load(&p->ending) || atomic_load(&board->broken)) pm_job_stop(board, ticket->job);
@@ -303,6 +296,21 @@ static void look_again(struct pm_processes *p, struct pm_job *job, unsigned tick
     pm_board_wake_all(p->board);
 }
 
+/* Spins on the head itself: that changes a cache line's way earlier than the event. */
+static bool spin(const struct pm_job *job, int64_t ns)
+{
+    int64_t end = -1, now;
+    do {
+        for (int i = 0; i < 64; i++) {
+            if (pm_job_finished(job)) return true;
+            if (i % 4 == 0) pm_pause();
+        }
+        now = pm_now();
+        if (end < 0) end = now + ns;
+    } while (now < end);
+    return false;
+}
+
 int pm_ticket_wait(struct pm_processes *p, struct pm_ticket *ticket)
 {
     struct pm_job *job = ticket->job;
@@ -313,7 +321,7 @@ int pm_ticket_wait(struct pm_processes *p, struct pm_ticket *ticket)
     for (unsigned tick = 0;;) {
         uint32_t key = pm_event_key(&job->done);
         if (pm_job_finished(job)) break;
-        if (may_spin && tick == 0 && pm_event_spin(&job->done, key, board->spin_ns)) continue;
+        if (may_spin && tick == 0 && spin(job, board->spin_ns)) break;
         if (pm_event_wait(&job->done, key, TICK) == 0) continue;
         int e = pm_processes_check(p);
         if (e == -ECANCELED && p->supervisor.pid == 0 && !pm_job_finished(job)) return e;
@@ -338,9 +346,11 @@ int pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm_
     pm_failures_join(failures, list, n, base);
     free(list);
     if (logged > PM_LOG) failures->total += logged - PM_LOG;
-    if (cost) pm_job_cost(job, cost, pm_now());
+    int64_t end = pm_now();
+    cost->wall = end - job->work.begun;
+    pm_job_cost(job, cost, end);
     if (ticket->timed && atomic_fetch_sub(&board->timed, 1) == 1) atomic_store(&board->shortest, 0);
-    pm_job_close(board, job);
+    pm_job_close(job);
     if (ticket->arg) (void)pm_heap_free(p->heap, ticket->arg);
     give_descriptor(p, job->index);
     return e;
@@ -366,10 +376,8 @@ static int processes_run(struct pm_executor *e, const struct pm_work *work, stru
         &pm_channel_inplace, &pm_channel_copy};
     struct pm_processes *p = mine(e);
     size_t i = 0;
-    int64_t begin = pm_now();
     while (i + 1 < sizeof channels / sizeof channels[0] && !channels[i]->fits(p, work)) i++;
     int error = channels[i]->run(p, work, result);
-    result->cost.wall = pm_now() - begin;
     if (error == -EPIPE) (void)say(result->text, sizeof result->text, p);
     if (error == -ECANCELED || (error == 0 && atomic_load(&p->ending))) {
         result->cancelled = true;

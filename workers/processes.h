@@ -22,10 +22,11 @@ struct pm_processes {
     int pidfd, control;
     atomic_bool ending;
 
+    _Atomic uint32_t taken;         /* descriptors in use */
+    _Atomic uint64_t serial;        /* of the last job */
+    struct pm_event freed;          /* a descriptor was given back */
+
     pthread_mutex_t lock;           /* guards what follows, and the starting of supervisors */
-    pthread_cond_t freed;
-    bool taken[PM_JOBS];
-    uint64_t serial;
     char *banks;                    /* of the copying channel, kept between calls; NULL while in use or never used */
     struct pm_zmq *zmq;
 };

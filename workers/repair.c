@@ -19,7 +19,7 @@ static uint64_t verdict(struct pm_board *board, struct pm_job *job, const struct
     uint64_t lo = pm_chunk_first(v, c), hi = pm_chunk_end(v, c);
     uint64_t from = atomic_load_explicit(&spot->from, R), item = atomic_load_explicit(&spot->item, memory_order_acquire);
     bool exact = atomic_load_explicit(&spot->exact, R) != 0;
-    unsigned attempt = pm_word_attempt(w);
+    unsigned attempt = pm_word_attempt(w), ran = 1 + atomic_load_explicit(&spot->again, R); /* runs of the item in this claim */
     if (from < lo || from >= hi || item < from || item >= hi || atomic_load_explicit(&spot->chunk, R) != c) {
         from = item = lo; /* the worker overwrote its own spot: the chunk runs again from its start */
         exact = false;
@@ -37,7 +37,8 @@ static uint64_t verdict(struct pm_board *board, struct pm_job *job, const struct
     }
     /* A first death in a whole-chunk call charges the chunk; run item by item it then names the item, which inherits that. */
     bool inherits = bulk && from == lo && attempt == 1;
-    unsigned charge = exact && item != from && !inherits ? 1 : at_most(attempt + 1, PM_ATTEMPTS - 1);
+    unsigned charge = exact && item != from && !inherits ? ran : attempt + ran;
+    charge = at_most(charge, PM_ATTEMPTS - 1);
     bool known = exact || hi - from == 1;
     if (work->once || (known && charge > work->retries)) {
         pm_job_fail(board, job, item, 1, death->cause, death->value, charge, NULL);
@@ -59,7 +60,7 @@ static uint64_t verdict_resent(struct pm_board *board, struct pm_job *job, const
     uint64_t lo = pm_chunk_first(v, c), hi = pm_chunk_end(v, c);
     uint64_t from = atomic_load_explicit(&spot->from, R), item = atomic_load_explicit(&spot->item, memory_order_acquire);
     bool exact = atomic_load_explicit(&spot->exact, R) != 0, bulk = work->how == PM_HOW_BULK;
-    unsigned attempt = pm_word_attempt(w);
+    unsigned attempt = pm_word_attempt(w), ran = 1 + atomic_load_explicit(&spot->again, R); /* runs of the item in this claim */
     if (atomic_load_explicit(&spot->job, R) != job->index + 1 || atomic_load_explicit(&spot->round, R) != v->round ||
         atomic_load_explicit(&spot->chunk, R) != c)
         return pm_word(PM_FREE, attempt, PM_OFFSET_KEPT, v->round);
@@ -74,7 +75,7 @@ static uint64_t verdict_resent(struct pm_board *board, struct pm_job *job, const
     atomic_fetch_add_explicit(&job->retries, 1, R);
     if (!death->charged || work->once) return pm_word(PM_FREE, item == from ? attempt : 0, (uint32_t)(item - lo), v->round);
     bool inherits = bulk && from == lo && attempt == 1;
-    unsigned charge = exact && item != from && !inherits ? 1 : at_most(attempt + 1, PM_ATTEMPTS - 1);
+    unsigned charge = exact && item != from && !inherits ? ran : attempt + ran;
     if ((exact || hi - lo == 1) && charge > work->retries) {
         pm_job_fail(board, job, item, 1, death->cause, death->value, charge, NULL);
         return pm_word(PM_FREE, 0, 0, v->round);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "shm/heap.h"
+#include "shm/word.h"
 #include "workers/executor.h"
 #include "workers/failures.h"
 #include "workers/run.h"
@@ -64,14 +65,13 @@ static int serial_run(struct pm_executor *e, const struct pm_work *work, struct 
 {
     struct serial_run r = {.serial = mine(e), .work = work};
     pthread_mutex_lock(&r.serial->lock);
-    int64_t begin = pm_now();
     atomic_store(&r.serial->stop, 0);
     if (atomic_load(&r.serial->ended)) atomic_store(&r.serial->stop, 1);
     r.run = (struct pm_run){.spot = &r.spot, .self = work->body.self, .in = work->in, .out = work->out, .in_size = work->in_size,
                             .in_bytes = work->in_bytes, .out_size = work->out_size, .first = work->first, .seed = work->seed,
                             .retries = work->retries, .once = work->once, .stop = &r.serial->stop, .fail = fail};
     memcpy(&r.run.arg, &work->arg, sizeof r.run.arg); /* the function may write to its own copy or to the caller's object */
-    uint64_t at = 0, chunk = work->chunk ? work->chunk : work->count;
+    uint64_t at = 0, chunk = work->chunk ? work->chunk : PM_CHUNK;
     while (at < work->count && !pm_run_stopped(&r.run)) {
         uint64_t end = chunk < work->count - at ? at + chunk : work->count;
         uint64_t reached = work->body.run(&r.run, at, end);
@@ -80,7 +80,7 @@ static int serial_run(struct pm_executor *e, const struct pm_work *work, struct 
         if (reached < end) break;
     }
     if (at < work->count) pm_failures_add(&r.failures, at, work->count - at, PM_CANCEL, 0, 0, NULL);
-    result->cost.wall = pm_now() - begin;
+    result->cost.wall = pm_now() - work->begun;
     result->cost.compute = result->cost.wall;
     result->cost.items = at;
     result->cost.failed = r.failures.total;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -33,6 +34,7 @@
 #define HEALTHY_NS (20 * MS)       /* who lived that long is started again at once */
 #define START_STREAK 10u           /* deaths before the loop was reached, with nobody alive, that break the pool */
 #define SETTLE_NS (5 * MS)
+#define ADOPTED_ROUNDS 100
 #define ORPHAN_CHECK (100 * MS)    /* where the application has no pidfd */
 
 struct seat { /* the supervisor's private side of a slot */
@@ -78,6 +80,7 @@ static int start(struct supervisor *s, unsigned i)
     atomic_store(&slot->gen, gen ? gen : 1);
     atomic_store_explicit(&slot->spot.job, 0, R);
     atomic_store_explicit(&slot->spot.deadline, 0, R);
+    atomic_store_explicit(&slot->spot.again, 0, R);
     pid_t pid = fork();
     if (pid == 0) {
         close(s->control);
@@ -109,7 +112,7 @@ static void give_up(struct supervisor *s, int cause)
     atomic_store(&s->board->broken_cause, cause);
     atomic_store(&s->board->broken, 1);
     for (unsigned j = 0; j < PM_JOBS; j++)
-        if (atomic_load(&s->board->open) & UINT64_C(1) << j) pm_job_stop(s->board, &s->board->job[j]);
+        if (atomic_load(&s->board->used) & UINT64_C(1) << j) pm_job_stop(s->board, &s->board->job[j]);
 }
 
 static void restart_due(struct supervisor *s)
@@ -178,13 +181,13 @@ static void bury(struct supervisor *s, unsigned i, int status)
         atomic_store(&slot->pid, 0);
         return;
     }
-    bool busy = atomic_load(&s->board->open) != 0;
+    bool busy = pm_board_busy(s->board);
     mend(s, &death);
     uint64_t p = progress(s);
-    s->barren = busy && p == s->seen_progress ? s->barren + 1 : 0;
+    if (!seat->doomed) s->barren = busy && p == s->seen_progress ? s->barren + 1 : 0;
     s->seen_progress = p;
     s->early = reached_loop ? 0 : s->early + 1;
-    bool healthy = reached_loop && (now - seat->forked > HEALTHY_NS || s->barren < s->board->workers);
+    bool healthy = reached_loop && (seat->doomed || now - seat->forked > HEALTHY_NS || s->barren < s->board->workers);
     seat->delay = healthy ? 0 : seat->delay ? (2 * seat->delay < LONGEST_DELAY ? 2 * seat->delay : LONGEST_DELAY) : FIRST_DELAY;
     seat->due = now + seat->delay;
     if ((s->early > START_STREAK && s->alive == 0) || s->barren > 50 + 10 * s->board->workers) give_up(s, status);
@@ -239,11 +242,28 @@ static void kill_all(struct supervisor *s)
         }
 }
 
+/* What functions started, and what left their group and outlived them, has become ours: it ends with the pool. */
+static void kill_adopted(void)
+{
+    for (int round = 0; round < ADOPTED_ROUNDS; round++) {
+        int pid;
+        FILE *f = fopen("/proc/thread-self/children", "re");
+        while (f && fscanf(f, "%d", &pid) == 1) (void)kill(pid, SIGKILL);
+        if (f) fclose(f);
+        /* A child of theirs comes to us when they are reaped, hence again; without that file we only reap what is dead. */
+        do pid = waitpid(-1, NULL, f ? 0 : WNOHANG);
+        while (pid > 0 || (pid < 0 && errno == EINTR));
+        if (pid < 0 || !f) return;
+    }
+}
+
 static _Noreturn void leave(struct supervisor *s, int status)
 {
     kill_all(s);
-    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) {
-    }
+    for (unsigned i = 0; i < s->board->workers; i++)
+        while (s->seat[i].pid && waitpid(s->seat[i].pid, NULL, 0) < 0 && errno == EINTR) {
+        }
+    kill_adopted();
 #ifdef HAVE_ZMQ
     pm_zmq_remove(s->board); /* the application may have died before it could */
 #endif

@@ -82,7 +82,6 @@ static int threads_run(struct pm_executor *e, const struct pm_work *work, struct
     if (work->timeout_ns) return -EOPNOTSUPP;
     pthread_mutex_lock(&t->lock);
     struct pm_job *job = &t->board->job[0];
-    int64_t begin = pm_now();
     memcpy(&arg, &work->arg, sizeof arg);
     (void)pm_job_open(t->board, job, work, arg, ++t->serial);
     if (atomic_load(&t->ended)) pm_job_stop(t->board, job);
@@ -91,10 +90,10 @@ static int threads_run(struct pm_executor *e, const struct pm_work *work, struct
     int64_t end = pm_now();
     uint64_t logged = atomic_load(&job->logged);
     int error = logged || atomic_load(&job->stop) ? pm_job_failures(job, &list, &n) : 0;
-    if (work->want_stats) pm_job_cost(job, &result->cost, end);
-    result->cost.wall = end - begin;
+    pm_job_cost(job, &result->cost, end);
+    result->cost.wall = end - work->begun;
     result->cancelled = atomic_load(&t->ended);
-    pm_job_close(t->board, job);
+    pm_job_close(job);
     pthread_mutex_unlock(&t->lock);
     struct pm_failures failures = {0};
     pm_failures_join(&failures, list, n, 0);
@@ -109,7 +108,7 @@ static int threads_end(struct pm_executor *e, int64_t grace_ns)
     struct threads *t = mine(e);
     (void)grace_ns; /* a thread cannot be killed: what runs finishes its item */
     atomic_store(&t->ended, true);
-    if (atomic_load(&t->board->open) & 1) pm_job_stop(t->board, &t->board->job[0]);
+    if (atomic_load(&t->board->used) & 1) pm_job_stop(t->board, &t->board->job[0]);
     return 0;
 }
 

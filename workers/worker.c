@@ -59,10 +59,10 @@ static bool map_ahead(struct pm_board *board, uint32_t *seen, size_t *done)
     return true;
 }
 
-static bool work_once(struct pm_worker *me, uint64_t open)
+static bool work_once(struct pm_worker *me, uint64_t used)
 {
     bool worked = false;
-    for (uint64_t rest = open; rest; rest &= rest - 1)
+    for (uint64_t rest = used; rest; rest &= rest - 1)
         worked |= pm_job_work(me, &me->board->job[__builtin_ctzll(rest)]);
     return worked;
 }
@@ -77,9 +77,9 @@ static void loop(struct pm_worker *me)
     size_t done = 0;
     for (;;) {
         uint32_t key = pm_event_key(&board->work); /* before looking: else a wake-up is lost */
-        if (work_once(me, atomic_load(&board->open))) continue;
+        if (work_once(me, atomic_load(&board->used))) continue;
         if (atomic_load(&board->stop)) return;
-        bool spin = may_spin || (in_job && atomic_load_explicit(&board->open, R));
+        bool spin = may_spin || (in_job && pm_board_busy(board));
         if (spin && pm_event_spin(&board->work, key, board->spin_ns)) continue;
         if (map_ahead(board, &seen, &done)) continue;
         (void)fflush(stdout); /* what the function printed */
