@@ -1,4 +1,4 @@
-/* Remembers the executable segments of all loaded objects, by address and name, as dl_iterate_phdr gives them. */
+/* Remembers the executable segments of all loaded objects, by address, name and build-id, as dl_iterate_phdr gives them. */
 #include "pmap/objects.h"
 
 #include <link.h>
@@ -9,6 +9,7 @@
 struct segment {
     uintptr_t from, to;
     char *name;
+    uint64_t build; /* its build-id, in short; 0 = it has none */
     bool stays; /* the program itself: cannot be unloaded */
 };
 
@@ -18,6 +19,26 @@ struct pm_objects {
     struct segment *segment;
     bool no_memory;
 };
+
+/* The linker's build-id of an object, as a number: the same path and address may hold another build after a reload. */
+static uint64_t build_of(const struct dl_phdr_info *info)
+{
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *h = &info->dlpi_phdr[i];
+        if (h->p_type != PT_NOTE) continue;
+        const char *at = (const char *)(info->dlpi_addr + h->p_vaddr), *end = at + h->p_memsz;
+        while (end - at >= (ptrdiff_t)sizeof(ElfW(Nhdr))) {
+            const ElfW(Nhdr) *note = (const void *)at;
+            const char *name = at + sizeof *note, *text = name + ((note->n_namesz + 3u) & ~3u);
+            at = text + ((note->n_descsz + 3u) & ~3u);
+            if (at > end || note->n_type != NT_GNU_BUILD_ID || note->n_namesz != 4 || memcmp(name, "GNU", 4) != 0) continue;
+            uint64_t sum = UINT64_C(14695981039346656037); /* FNV-1a */
+            for (uint32_t k = 0; k < note->n_descsz; k++) sum = (sum ^ (unsigned char)text[k]) * UINT64_C(1099511628211);
+            return sum ? sum : 1;
+        }
+    }
+    return 0;
+}
 
 static int collect(struct dl_phdr_info *info, size_t size, void *to)
 {
@@ -41,6 +62,7 @@ static int collect(struct dl_phdr_info *info, size_t size, void *to)
         struct segment *s = &o->segment[o->n];
         s->from = info->dlpi_addr + h->p_vaddr;
         s->to = s->from + h->p_memsz;
+        s->build = build_of(info);
         s->stays = o->objects == 0; /* the first that dl_iterate_phdr reports */
         s->name = strdup(info->dlpi_name ? info->dlpi_name : "");
         if (!s->name) {
@@ -98,7 +120,8 @@ bool pm_objects_have(const struct pm_objects *o, const void *code)
     if (changes.unloads == o->unloads) return true; /* nothing has gone, so what is there now was there then */
     struct pm_objects *now = pm_objects_now();
     const struct segment *same = now ? find(now, at) : NULL;
-    bool have = same && same->from == then->from && same->to == then->to && strcmp(same->name, then->name) == 0;
+    bool have = same && same->from == then->from && same->to == then->to && strcmp(same->name, then->name) == 0 && same->build &&
+                same->build == then->build; /* without an id nobody can tell */
     pm_objects_free(now);
     return have;
 }

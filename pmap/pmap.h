@@ -4,11 +4,15 @@
  * until when, which thread may call, whether the call blocks, and every error it returns.  pmap(7) is the overview.
  *
  * Caveats, honestly:
- *  - A function runs at least once an item and, when workers die, up to retries + 1 times: it must not care (see `once`).
+ *  - A function runs at least once an item and, when workers die, up to retries + 1 times, but for a whole chunk that is run again
+ *    item by item after a failed call (pmap_chunks, pmap_for), and for ZeroMQ, where the finished items of a chunk are lost with its
+ *    worker and run again: it must not care (see `once`).
  *  - Workers are forked when the pool opens.  They see the program's memory as it was then; later changes reach them
  *    only through pmap_alloc() memory, through `arg`, and through a call's input.
  *  - Input in pmap_alloc() memory is shared, not copied.  A function that writes to its input, or past its result,
  *    does what such a function does with threads.
+ *  - libgomp does not survive a fork after a parallel region (gcc bug 60035): a forked child must not use PMAP_THREADS after its parent
+ *    did.  Processes are safe: the pool puts libgomp's threads away before it forks.
  *  - A worker keeps no descriptor of the application but 1 and 2 (option `keep_fds`); its standard input is /dev/null.
  */
 #ifndef PMAP_PMAP_H
@@ -45,7 +49,7 @@ enum {
     PMAP_ENOMEM = -2,      /* not enough memory, or a limit on it (RLIMIT_AS, RLIMIT_FSIZE, cgroup) */
     PMAP_EITEMS = -3,      /* the call ran, some items failed: pmap_failures() lists them; all other results are right */
     PMAP_ECLOSED = -4,     /* the pool is closed or being closed */
-    PMAP_EFORK = -5,       /* the pool belongs to another process: a forked child, or a worker's function, used it */
+    PMAP_EFORK = -5,       /* a forked child, or a function that the pool runs, used it: the pool belongs to its opener */
     PMAP_EBROKEN = -6,     /* workers die without any progress; the text gives the last cause */
     PMAP_EFUNCTION = -7,   /* the function is in an object loaded after the pool opened: the workers do not have it */
     PMAP_EOVERLAP = -8,    /* input and output overlap without being the same place and size */

@@ -57,6 +57,8 @@ int pm_pool_enter(pmap_pool *pool, const char *what)
     if (pm_pool_foreign(pool))
         return pm_error(PMAP_EFORK, "%s: the pool was opened by another process; open one of your own after a fork, none in a worker's "
                         "function", what);
+    if (pm_inside == pool->executor)
+        return pm_error(PMAP_EFORK, "%s: called by a function that this pool runs; open a pool of its own for that", what);
     if (!(atomic_fetch_add(&pool->calls, 1) & PM_CLOSED)) return 0;
     pm_pool_leave(pool);
     return pm_error(PMAP_ECLOSED, "%s: the pool is closed or being closed", what);

@@ -14,7 +14,7 @@
 static int reduce(pmap_pool *pool, pmap_chunk_fn *partial, pmap_combine_fn *combine, const void *in, size_t count, size_t in_size,
                   void *acc, size_t acc_size, struct pm_work *work, const pmap_map_options *full)
 {
-    size_t unit = full->chunk ? full->chunk : count / BLOCKS + (count % BLOCKS != 0), bytes, in_stride;
+    size_t unit = full->chunk ? full->chunk : count / BLOCKS + (count % BLOCKS != 0 || count == 0), bytes, in_stride;
     size_t blocks = count / unit + (count % unit != 0);
     struct pm_call call = {.fn.chunk = partial, .unit = unit, .count = count};
     if (!pm_size_mul(blocks, acc_size, &bytes))
@@ -54,8 +54,7 @@ int pmap_reduce(pmap_pool *pool, pmap_chunk_fn *partial, pmap_combine_fn *combin
     else if (!acc || !acc_size) e = pm_error(PMAP_EINVAL, "pmap_reduce: acc is NULL or acc_size is 0");
     if (!e) e = pm_map_check("pmap_reduce", in, count, in_size, NULL, 0);
     if (!e) e = pm_map_begin(pool, "pmap_reduce", options, &full, &work);
-    if (!e && !count) e = pm_map_run(pool, "pmap_reduce", &work, &full, 1, 0);
-    else if (!e) e = reduce(pool, partial, combine, in, count, in_size, acc, acc_size, &work, &full);
+    if (!e) e = reduce(pool, partial, combine, in, count, in_size, acc, acc_size, &work, &full);
     pm_pool_leave(pool);
     return e;
 }

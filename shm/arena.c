@@ -2,6 +2,7 @@
  * Used by shm/heap.c and workers/; must not know which bytes are in use. */
 #include "shm/arena.h"
 
+#include "shm/fd.h"
 #include "shm/size.h"
 
 #include <errno.h>
@@ -45,7 +46,7 @@ static int memfd_open(void)
 {
     int fd = memfd_create("pmap", MFD_CLOEXEC | MFD_NOEXEC_SEAL | MFD_ALLOW_SEALING);
     if (fd < 0 && errno == EINVAL) fd = memfd_create("pmap", MFD_CLOEXEC | MFD_ALLOW_SEALING); /* before Linux 6.3 */
-    return fd < 0 ? -errno : fd;
+    return pm_fd_above_stdio(fd < 0 ? -errno : fd);
 }
 
 /* A mapping of `size` bytes of fd, aligned to 2 MiB: room is found for one huge page more, and what is too much is

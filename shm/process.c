@@ -3,6 +3,7 @@
 #include "shm/process.h"
 
 #include "shm/event.h"
+#include "shm/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -94,7 +95,8 @@ int pm_process_watch(const struct pm_process *process)
     if (process->pid <= 0) return -ESRCH;
     if (atomic_load_explicit(&refused, memory_order_relaxed)) return -ENOSYS;
     int fd = (int)syscall(SYS_pidfd_open, process->pid, 0u);
-    if (fd < 0) return -errno;
+    fd = pm_fd_above_stdio(fd < 0 ? -errno : fd);
+    if (fd < 0) return fd;
     if (process->start == 0) return fd; /* a caller who knows that it cannot have been reused, or cannot tell */
     /* The pid may have been reused before the call.  From here on it cannot be: so ask now whose it is. */
     struct stat_line line;

@@ -105,7 +105,7 @@ static void stop_at_any_moment(void **state)
         struct pm_failure *f;
         size_t n;
         uint64_t cancelled = 0, end = 0;
-        assert_int_equal(pm_job_failures(s.job, &f, &n), 0);
+        assert_int_equal(failures_of(s.job, &f, &n), 0);
         for (size_t k = 0; k < n; k++) {
             assert_int_equal(f[k].cause, PM_CANCEL);
             assert_true(k == 0 || f[k].item >= end);
@@ -133,7 +133,7 @@ static void the_first_failure_stops(void **state)
     run_to_the_end(3);
     struct pm_failure *f;
     size_t n;
-    assert_int_equal(pm_job_failures(s.job, &f, &n), 0);
+    assert_int_equal(failures_of(s.job, &f, &n), 0);
     uint64_t failed = 0, cancelled = 0;
     for (size_t k = 0; k < n; k++) {
         if (f[k].cause == PM_CODE) failed++;

@@ -51,7 +51,7 @@ static void expect_failure(uint64_t item, uint64_t count, unsigned attempts)
 {
     struct pm_failure *f;
     size_t n;
-    assert_int_equal(pm_job_failures(s.job, &f, &n), 0);
+    assert_int_equal(failures_of(s.job, &f, &n), 0);
     assert_int_equal(n, 1);
     assert_int_equal(f->item, item);
     assert_int_equal(f->count, count);
@@ -252,7 +252,7 @@ static void died_in_a_stopped_job(void **state)
     struct pm_failure *f;
     size_t n;
     uint64_t cancelled = 0;
-    assert_int_equal(pm_job_failures(s.job, &f, &n), 0);
+    assert_int_equal(failures_of(s.job, &f, &n), 0);
     for (size_t k = 0; k < n; k++) cancelled += f[k].count;
     assert_int_equal(cancelled, 97); /* all but the three that it had done */
     free(f);
@@ -311,7 +311,7 @@ static void a_poison_item(void **state)
                 assert_int_equal(atomic_load(&s.done[s.poison]), 0);
                 struct pm_failure *f;
                 size_t n;
-                assert_int_equal(pm_job_failures(s.job, &f, &n), 0);
+                assert_int_equal(failures_of(s.job, &f, &n), 0);
                 assert_int_equal(n, 1);
                 assert_int_equal(f->item, s.poison);
                 assert_int_equal(f->count, 1);

@@ -54,7 +54,7 @@ static int finish(struct copy *c)
         c->result->cost.out += pm_now() - t;
         c->result->cost.bytes += c->open[b].items * work->out_size;
     }
-    int f = pm_ticket_close(c->p, ticket, &c->failures, c->open[b].at, &cost);
+    pm_ticket_close(c->p, ticket, &c->failures, c->open[b].at, &cost);
     struct pm_cost *all = &c->result->cost;
     all->compute += cost.compute;
     all->dispatch += cost.dispatch;
@@ -64,7 +64,7 @@ static int finish(struct copy *c)
     all->deaths += cost.deaths;
     all->retries += cost.retries;
     if (cost.items) c->item_ns = (double)cost.compute / (double)cost.items;
-    return e ? e : f;
+    return e;
 }
 
 static int begin(struct copy *c, uint64_t at, uint64_t items)
@@ -128,7 +128,9 @@ static int run(struct pm_processes *p, const struct pm_work *work, struct pm_res
         p->banks = NULL;
     }
     pthread_mutex_unlock(&p->lock);
-    if (!c.banks) c.banks = pm_heap_alloc(p->heap, BANKS * (usual ? BANK_BYTES + 4096 : c.bank), &e);
+    uint64_t blocks = work->count / c.block + (work->count % c.block != 0);
+    size_t few = blocks < BANKS ? (size_t)blocks : BANKS; /* large ones are not kept: no more of them than there are blocks */
+    if (!c.banks) c.banks = pm_heap_alloc(p->heap, usual ? BANKS * (BANK_BYTES + 4096) : few * c.bank, &e);
     uint64_t at = 0;
     while (!e && at < work->count && !(work->stop && c.failures.total)) {
         uint64_t items = c.block < work->count - at ? c.block : work->count - at;

@@ -99,6 +99,9 @@ struct pm_executor_ops {
     unsigned (*pids)(struct pm_executor *executor, int *pids, unsigned most);
 };
 
+/* The executor whose function the calling thread runs just now: a call from there on the same one would wait for itself. */
+extern _Thread_local const struct pm_executor *pm_inside;
+
 extern const struct pm_executor_ops pm_serial, pm_threads, pm_processes;
 
 #endif

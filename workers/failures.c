@@ -42,25 +42,56 @@ void pm_failures_join(struct pm_failures *f, const struct pm_failure *list, size
     }
 }
 
+/* By item; what was never run comes behind what failed at the same item. */
 static int by_item(const void *a, const void *b)
 {
     const struct pm_failure *x = a, *y = b;
-    return x->item < y->item ? -1 : x->item > y->item;
+    if (x->item != y->item) return x->item < y->item ? -1 : 1;
+    return (x->cause == PM_CANCEL) - (y->cause == PM_CANCEL);
+}
+
+/* The sorted list made right: each failed item once (a worker that died right after it had reported one makes it be run and reported
+ * again), spans that were never run joined, and no failed item inside one. */
+static size_t tidy(const struct pm_failure *in, size_t n, struct pm_failure *out)
+{
+    size_t kept = 0;
+    uint64_t done = 0; /* all items before this are in the list */
+    struct pm_failure span = {.cause = PM_CANCEL, .ready = 1};
+    uint64_t end = 0;  /* of the span that is not in the list yet; its start is span.item */
+    for (size_t i = 0; i <= n; i++) {
+        bool cancel = i < n && in[i].cause == PM_CANCEL;
+        uint64_t at = i < n ? in[i].item : UINT64_MAX;
+        if (span.item < end && (!cancel || at > end)) { /* what lies before this entry */
+            uint64_t stop = at < end ? at : end;
+            span.count = stop - span.item;
+            if (span.count) out[kept++] = span;
+            span.item = stop;
+        }
+        if (i == n) break;
+        uint64_t after = at + in[i].count;
+        if (cancel) {
+            if (span.item >= end) span.item = at > done ? at : done;
+            if (after > end) end = after;
+        } else if (kept == 0 || at >= done) {
+            out[kept++] = in[i];
+            done = after;
+            if (span.item < end && span.item < after) span.item = after;
+        }
+    }
+    return kept;
 }
 
 int pm_failures_take(struct pm_failures *f, struct pm_failure **list, size_t *n)
 {
-    size_t kept = 0;
-    if (f->n) qsort(f->list, f->n, sizeof *f->list, by_item);
-    for (size_t i = 0; i < f->n; i++) {
-        struct pm_failure *last = kept ? &f->list[kept - 1] : NULL;
-        if (last && last->cause == PM_CANCEL && f->list[i].cause == PM_CANCEL && last->item + last->count == f->list[i].item)
-            last->count += f->list[i].count;
-        else
-            f->list[kept++] = f->list[i];
+    *list = NULL;
+    *n = 0;
+    if (f->n) {
+        qsort(f->list, f->n, sizeof *f->list, by_item);
+        *list = malloc((2 * f->n + 1) * sizeof **list); /* a span is cut at most once for each failed item */
+        if (*list) *n = tidy(f->list, f->n, *list);
+        else f->no_memory = true;
+        free(f->list);
     }
-    *list = f->list;
-    *n = kept;
     int e = f->no_memory ? -ENOMEM : 0;
     memset(f, 0, sizeof *f);
     return e;

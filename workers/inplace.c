@@ -18,10 +18,10 @@ static int run(struct pm_processes *p, const struct pm_work *work, struct pm_res
     if (e) return e;
     e = pm_ticket_wait(p, &ticket);
     if (e == -ECANCELED && !pm_job_finished(ticket.job)) return e; /* the pool is gone and the descriptor with it */
-    int f = pm_ticket_close(p, &ticket, &failures, 0, &result->cost);
+    pm_ticket_close(p, &ticket, &failures, 0, &result->cost);
     result->cost.failed = failures.total;
     int t = pm_failures_take(&failures, &result->failures, &result->nfailures);
-    return e ? e : f ? f : t;
+    return e ? e : t;
 }
 
 const struct pm_channel pm_channel_inplace = {"shm", fits, run};

@@ -2,11 +2,10 @@
  * claim.c is the workers' side of it, repair.c the supervisor's. */
 #include "workers/job.h"
 
-#include <errno.h>
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "workers/failures.h"
 #include "workers/round.h"
 
 #define R memory_order_relaxed
@@ -195,68 +194,24 @@ void pm_job_fail(struct pm_board *board, struct pm_job *job, uint64_t item, uint
     if (job->work.stop) pm_job_stop(board, job);
 }
 
-static int by_item(const void *a, const void *b)
-{
-    const struct pm_failure *x = a, *y = b;
-    return x->item < y->item ? -1 : x->item > y->item;
-}
-
-/* What a stopped job never ran: its cancelled chunks, and all rounds that were not opened. */
-static size_t count_cancelled(struct pm_job *job, const struct pm_view *v, struct pm_failure *out)
-{
-    size_t n = 0;
-    uint64_t from = 0, to = 0;
-    for (uint32_t i = 0; i <= v->chunks; i++) {
-        uint64_t a = v->first + v->items, b = job->work.count;
-        if (i < v->chunks) {
-            uint64_t w = atomic_load_explicit(&job->word[i], memory_order_acquire);
-            if (pm_word_state(w) != PM_CANCELLED) continue;
-            a = pm_chunk_first(v, i) + pm_word_offset(w);
-            b = pm_chunk_end(v, i);
-        }
-        if (a >= b) continue;
-        if (n && a == to) {
-            to = b;
-        } else {
-            n++;
-            from = a;
-            to = b;
-        }
-        if (out) out[n - 1] = (struct pm_failure){.item = from, .count = to - from, .cause = PM_CANCEL, .ready = 1};
-    }
-    return n;
-}
-
-int pm_job_failures(struct pm_job *job, struct pm_failure **failures, size_t *count)
+void pm_job_failures(struct pm_job *job, struct pm_failures *to, uint64_t base)
 {
     uint64_t logged = atomic_load_explicit(&job->logged, memory_order_acquire);
     struct pm_view v;
-    size_t listed = logged < PM_LOG ? (size_t)logged : PM_LOG, n = 0, cancelled = 0;
-    *failures = NULL;
-    *count = 0;
+    for (uint64_t i = 0; i < logged && i < PM_LOG; i++)
+        if (__atomic_load_n(&job->log[i].ready, __ATOMIC_ACQUIRE)) pm_failures_join(to, &job->log[i], 1, base);
+    if (logged > PM_LOG) to->total += logged - PM_LOG;
+    if (!atomic_load_explicit(&job->stop, R)) return;
+    /* What a stopped job never ran: its cancelled chunks, and all rounds that were not opened. */
     (void)pm_round_read(job, atomic_load(&job->head), &v);
-    if (atomic_load_explicit(&job->stop, R)) cancelled = count_cancelled(job, &v, NULL);
-    if (listed + cancelled == 0) return 0;
-    struct pm_failure *f = malloc((listed + cancelled) * sizeof *f);
-    if (!f) return -ENOMEM;
-    for (size_t i = 0; i < listed; i++)
-        if (__atomic_load_n(&job->log[i].ready, __ATOMIC_ACQUIRE)) f[n++] = job->log[i];
-    if (cancelled) {
-        (void)count_cancelled(job, &v, f + n);
-        n += cancelled;
+    for (uint32_t i = 0; i < v.chunks; i++) {
+        uint64_t w = atomic_load_explicit(&job->word[i], memory_order_acquire);
+        if (pm_word_state(w) != PM_CANCELLED) continue;
+        uint64_t from = pm_chunk_first(&v, i) + pm_word_offset(w), end = pm_chunk_end(&v, i);
+        if (from < end) pm_failures_add(to, base + from, end - from, PM_CANCEL, 0, 0, NULL);
     }
-    qsort(f, n, sizeof *f, by_item);
-    /* An item whose worker died right after reporting it may have been run and reported again. */
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++)
-        if (kept == 0 || f[kept - 1].item != f[i].item) f[kept++] = f[i];
-    if (kept == 0) {
-        free(f);
-        f = NULL;
-    }
-    *failures = f;
-    *count = kept;
-    return 0;
+    uint64_t rest = v.first + v.items;
+    if (rest < job->work.count) pm_failures_add(to, base + rest, job->work.count - rest, PM_CANCEL, 0, 0, NULL);
 }
 
 /* ---- Costs ---- */

@@ -13,8 +13,9 @@ uint32_t pm_job_open(struct pm_board *board, struct pm_job *job, const struct pm
 bool pm_job_finished(const struct pm_job *job);
 void pm_job_close(struct pm_job *job); /* of a finished job: the descriptor may be used again */
 
-/* After it is finished, before it is closed: its failures, as a malloc'ed array sorted by item, each item once. */
-int pm_job_failures(struct pm_job *job, struct pm_failure **failures, size_t *count);
+/* After it is finished, before it is closed: adds what failed and what was never run, with `base` added to the items. */
+struct pm_failures;
+void pm_job_failures(struct pm_job *job, struct pm_failures *to, uint64_t base);
 void pm_job_cost(const struct pm_job *job, struct pm_cost *cost, int64_t end); /* adds to *cost, wall excepted */
 
 /* ---- Anyone: ends the job soon.  Nothing FREE is started any more; what is CLAIMED finishes or dies. ---- */

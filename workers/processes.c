@@ -3,7 +3,6 @@
 #include "workers/processes.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -14,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "shm/fd.h"
+
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
@@ -22,6 +23,7 @@
 #endif
 
 #define MS INT64_C(1000000)
+#define OWN_BYTES ((size_t)16 << 20) /* what calls need of the heap beside the caller's `memory`: banks, arguments, partials */
 #define TICK (20 * MS)          /* between two looks at the supervisor while a caller waits */
 #define RESCUE_FROM 5           /* ticks without an end after which sleepers are woken to look again; doubles */
 #define EXTRA_NS (5000 * MS)    /* what a supervisor may take beyond the grace before it is killed itself */
@@ -30,14 +32,6 @@
 static struct pm_processes *mine(struct pm_executor *e) { return (struct pm_processes *)(void *)e; }
 
 /* ---- The supervisor ---- */
-
-static int above_stdio(int fd)
-{
-    if (fd > 2) return fd;
-    int up = fcntl(fd, F_DUPFD_CLOEXEC, 3); /* an application that closed 0, 1 or 2 must not find us there */
-    close(fd);
-    return up;
-}
 
 static void reap_supervisor(struct pm_processes *p)
 {
@@ -56,8 +50,8 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
     sigset_t all, old;
     struct pm_answer answer = {-EPIPE, 0};
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -errno;
-    pair[0] = above_stdio(pair[0]);
-    pair[1] = above_stdio(pair[1]);
+    pair[0] = pm_fd_above_stdio(pair[0]);
+    pair[1] = pm_fd_above_stdio(pair[1]);
     if (pair[0] < 0 || pair[1] < 0) {
         if (pair[0] >= 0) close(pair[0]);
         if (pair[1] >= 0) close(pair[1]);
@@ -138,7 +132,7 @@ static int processes_open(struct pm_executor **out, const struct pm_setup *setup
     p->pidfd = p->control = p->arena.fd = -1;
     pthread_mutex_init(&p->lock, NULL);
     const char *what = "reserving shared memory";
-    int e = pm_arena_open(&p->arena, pm_board_bytes(setup->workers), setup->memory, setup->huge);
+    int e = pm_arena_open(&p->arena, pm_board_bytes(setup->workers), setup->memory + OWN_BYTES, setup->huge);
     if (!e) e = pm_heap_open(&p->heap, &p->arena);
     if (!e) {
         what = "committing the pool's bookkeeping";
@@ -333,19 +327,12 @@ int pm_ticket_wait(struct pm_processes *p, struct pm_ticket *ticket)
     return atomic_load(&board->broken) && atomic_load(&job->stop) ? -EPIPE : atomic_load(&p->ending) ? -ECANCELED : 0;
 }
 
-int pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm_failures *failures, uint64_t base,
+void pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm_failures *failures, uint64_t base,
                     struct pm_cost *cost)
 {
     struct pm_job *job = ticket->job;
     struct pm_board *board = p->board;
-    struct pm_failure *list = NULL;
-    size_t n = 0;
-    uint64_t logged = atomic_load(&job->logged);
-    int e = 0;
-    if (logged || atomic_load(&job->stop)) e = pm_job_failures(job, &list, &n);
-    pm_failures_join(failures, list, n, base);
-    free(list);
-    if (logged > PM_LOG) failures->total += logged - PM_LOG;
+    pm_job_failures(job, failures, base);
     int64_t end = pm_now();
     cost->wall = end - job->work.begun;
     pm_job_cost(job, cost, end);
@@ -353,7 +340,6 @@ int pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm_
     pm_job_close(job);
     if (ticket->arg) (void)pm_heap_free(p->heap, ticket->arg);
     give_descriptor(p, job->index);
-    return e;
 }
 
 /* ---- The table ---- */

@@ -44,7 +44,7 @@ int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm
  * -ECANCELED: the pool was ended and the job with it. */
 int pm_ticket_wait(struct pm_processes *p, struct pm_ticket *ticket);
 /* Reads the job out (items count from work->first of the call: `base` is added) and gives the descriptor back. */
-int pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm_failures *failures, uint64_t base,
+void pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm_failures *failures, uint64_t base,
                     struct pm_cost *cost);
 
 /* Is the supervisor there?  Starts another when it has died.  0, -ECANCELED when the pool is ending, -errno. */

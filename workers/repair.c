@@ -38,8 +38,8 @@ static uint64_t verdict(struct pm_board *board, struct pm_job *job, const struct
     /* A first death in a whole-chunk call charges the chunk; run item by item it then names the item, which inherits that. */
     bool inherits = bulk && from == lo && attempt == 1;
     unsigned charge = exact && item != from && !inherits ? ran : attempt + ran;
-    charge = at_most(charge, PM_ATTEMPTS - 1);
-    bool known = exact || hi - from == 1;
+    charge = at_most(charge, PM_ATTEMPTS); /* more than any `retries` */
+    bool known = exact || hi - from == 1 || charge == PM_ATTEMPTS; /* else a chunk that never says where it is would die for ever */
     if (work->once || (known && charge > work->retries)) {
         pm_job_fail(board, job, item, 1, death->cause, death->value, charge, NULL);
         if (item + 1 == hi) return pm_word(PM_DONE, 0, 0, v->round);
@@ -76,7 +76,8 @@ static uint64_t verdict_resent(struct pm_board *board, struct pm_job *job, const
     if (!death->charged || work->once) return pm_word(PM_FREE, item == from ? attempt : 0, (uint32_t)(item - lo), v->round);
     bool inherits = bulk && from == lo && attempt == 1;
     unsigned charge = exact && item != from && !inherits ? ran : attempt + ran;
-    if ((exact || hi - lo == 1) && charge > work->retries) {
+    charge = at_most(charge, PM_ATTEMPTS);
+    if ((exact || hi - lo == 1 || charge == PM_ATTEMPTS) && charge > work->retries) {
         pm_job_fail(board, job, item, 1, death->cause, death->value, charge, NULL);
         return pm_word(PM_FREE, 0, 0, v->round);
     }

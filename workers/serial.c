@@ -27,6 +27,8 @@ struct serial_run {
     struct pm_failures failures;
 };
 
+_Thread_local const struct pm_executor *pm_inside;
+
 static struct serial *mine(struct pm_executor *e) { return (struct serial *)(void *)e; }
 
 static void fail(struct pm_run *run, uint64_t item, uint64_t count, int value, unsigned attempts)
@@ -51,7 +53,7 @@ static int serial_open(struct pm_executor **out, const struct pm_setup *setup, c
     (void)text, (void)bytes;
     if (!s) return -ENOMEM;
     pthread_mutex_init(&s->lock, NULL);
-    int e = pm_arena_open(&s->arena, 0, setup->memory, setup->huge);
+    int e = pm_arena_open(&s->arena, 0, setup->memory + ((size_t)16 << 20), setup->huge);
     if (!e) e = pm_heap_open(&s->heap, &s->arena);
     if (e) {
         serial_close((struct pm_executor *)(void *)s);
@@ -71,6 +73,8 @@ static int serial_run(struct pm_executor *e, const struct pm_work *work, struct 
                             .in_bytes = work->in_bytes, .out_size = work->out_size, .first = work->first, .seed = work->seed,
                             .retries = work->retries, .once = work->once, .stop = &r.serial->stop, .fail = fail};
     memcpy(&r.run.arg, &work->arg, sizeof r.run.arg); /* the function may write to its own copy or to the caller's object */
+    const struct pm_executor *outer = pm_inside;
+    pm_inside = e;
     uint64_t at = 0, chunk = work->chunk ? work->chunk : PM_CHUNK;
     while (at < work->count && !pm_run_stopped(&r.run)) {
         uint64_t end = chunk < work->count - at ? at + chunk : work->count;
@@ -79,6 +83,7 @@ static int serial_run(struct pm_executor *e, const struct pm_work *work, struct 
         at = reached;
         if (reached < end) break;
     }
+    pm_inside = outer;
     if (at < work->count) pm_failures_add(&r.failures, at, work->count - at, PM_CANCEL, 0, 0, NULL);
     result->cost.wall = pm_now() - work->begun;
     result->cost.compute = result->cost.wall;

@@ -102,7 +102,9 @@ static uint64_t progress(const struct supervisor *s)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < s->board->workers; i++) n += atomic_load_explicit(&s->board->slot[i].progress, R);
-    for (unsigned j = 0; j < PM_JOBS; j++) n += atomic_load_explicit(&s->board->job[j].logged, R);
+    /* A retry is progress too: each uses up one of a finite number, and an item that kills its worker is no fault of the workers'. */
+    for (unsigned j = 0; j < PM_JOBS; j++)
+        n += atomic_load_explicit(&s->board->job[j].logged, R) + atomic_load_explicit(&s->board->job[j].retries, R);
     return n;
 }
 
@@ -251,9 +253,10 @@ static void kill_adopted(void)
         while (f && fscanf(f, "%d", &pid) == 1) (void)kill(pid, SIGKILL);
         if (f) fclose(f);
         /* A child of theirs comes to us when they are reaped, hence again; without that file we only reap what is dead. */
-        do pid = waitpid(-1, NULL, f ? 0 : WNOHANG);
+        do pid = waitpid(-1, NULL, WNOHANG); /* never blocking: who came to us meanwhile has not been killed yet */
         while (pid > 0 || (pid < 0 && errno == EINTR));
         if (pid < 0 || !f) return;
+        (void)poll(NULL, 0, 1);
     }
 }
 
@@ -297,10 +300,12 @@ static void take_over(struct supervisor *s)
 
 static void close_all_but(int keep, bool others_stay)
 {
-    int null = open("/dev/null", O_RDONLY);
+    int null = open("/dev/null", O_RDWR);
     if (null > 0) (void)dup2(null, 0);
+    for (int fd = 1; null >= 0 && fd <= 2; fd++) /* a number that the application has closed must not become something else's */
+        if (fcntl(fd, F_GETFD) < 0) (void)dup2(null, fd);
     if (others_stay) {
-        if (null > 0) close(null);
+        if (null > 2) close(null);
         return;
     }
     if (keep > 3) (void)close_range(3, (unsigned)keep - 1, 0);

@@ -42,7 +42,7 @@ static int threads_open(struct pm_executor **out, const struct pm_setup *setup, 
     if (!t) return -ENOMEM;
     pthread_mutex_init(&t->lock, NULL);
     t->worker = aligned_alloc(64, (setup->workers * sizeof *t->worker + 63) / 64 * 64);
-    int e = t->worker ? pm_arena_open(&t->arena, pm_board_bytes(setup->workers), setup->memory, setup->huge) : -ENOMEM;
+    int e = t->worker ? pm_arena_open(&t->arena, pm_board_bytes(setup->workers), setup->memory + ((size_t)16 << 20), setup->huge) : -ENOMEM;
     if (!e) e = pm_heap_open(&t->heap, &t->arena);
     if (!e) e = pm_board_open(&t->board, &t->arena, setup->workers, setup->cpus, setup->spin_ns);
     if (!e) e = pm_arena_commit(&t->arena, (size_t)((char *)(void *)t->board->job[0].word - t->arena.base), (PM_WINDOW + 1u) * 8);
@@ -63,6 +63,8 @@ static int threads_open(struct pm_executor **out, const struct pm_setup *setup, 
 static void take_part(struct threads *t, struct pm_job *job, unsigned index)
 {
     struct pm_board *board = t->board;
+    const struct pm_executor *outer = pm_inside;
+    pm_inside = (const struct pm_executor *)(const void *)t;
     for (;;) {
         uint32_t key = pm_event_key(&board->work);
         bool worked = pm_job_work(&t->worker[index], job);
@@ -70,14 +72,14 @@ static void take_part(struct threads *t, struct pm_job *job, unsigned index)
         if (worked || (board->workers <= board->cpus && pm_event_spin(&board->work, key, SPIN_NS))) continue;
         (void)pm_event_wait(&board->work, key, -1);
     }
+    pm_inside = outer;
     pm_board_wake_all(board); /* the others of the team sleep on this event, not on the caller's */
 }
 
 static int threads_run(struct pm_executor *e, const struct pm_work *work, struct pm_result *result)
 {
     struct threads *t = mine(e);
-    struct pm_failure *list = NULL;
-    size_t n = 0;
+    struct pm_failures failures = {0};
     void *arg;
     if (work->timeout_ns) return -EOPNOTSUPP;
     pthread_mutex_lock(&t->lock);
@@ -88,19 +90,14 @@ static int threads_run(struct pm_executor *e, const struct pm_work *work, struct
 #pragma omp parallel num_threads((int)t->board->workers)
     take_part(t, job, (unsigned)omp_get_thread_num());
     int64_t end = pm_now();
-    uint64_t logged = atomic_load(&job->logged);
-    int error = logged || atomic_load(&job->stop) ? pm_job_failures(job, &list, &n) : 0;
+    pm_job_failures(job, &failures, 0);
     pm_job_cost(job, &result->cost, end);
     result->cost.wall = end - work->begun;
     result->cancelled = atomic_load(&t->ended);
     pm_job_close(job);
     pthread_mutex_unlock(&t->lock);
-    struct pm_failures failures = {0};
-    pm_failures_join(&failures, list, n, 0);
-    free(list);
-    result->cost.failed = failures.total + (logged > PM_LOG ? logged - PM_LOG : 0);
-    int taken = pm_failures_take(&failures, &result->failures, &result->nfailures);
-    return error ? error : taken;
+    result->cost.failed = failures.total;
+    return pm_failures_take(&failures, &result->failures, &result->nfailures);
 }
 
 static int threads_end(struct pm_executor *e, int64_t grace_ns)

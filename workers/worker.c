@@ -27,6 +27,7 @@ static void settle_in(struct pm_board *board, unsigned index, pid_t parent)
     if (getppid() != parent) _exit(0); /* it died before that took hold */
     atomic_store(&slot->pid, getpid());
     (void)setpgid(0, 0);
+    (void)prctl(PR_SET_NAME, "pmap-worker");
     sigset_t none; /* handlers are at their defaults since the supervisor */
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
@@ -75,6 +76,7 @@ static void loop(struct pm_worker *me)
     bool may_spin = board->spin_ns > 0 && me->index + 1 < board->cpus, in_job = board->spin_ns > 0 && board->workers <= board->cpus;
     uint32_t seen = atomic_load_explicit(&board->fresh, R);
     size_t done = 0;
+    atomic_store(&me->slot->live, 1);
     for (;;) {
         uint32_t key = pm_event_key(&board->work); /* before looking: else a wake-up is lost */
         if (work_once(me, atomic_load(&board->used))) continue;
@@ -92,7 +94,6 @@ _Noreturn void pm_worker_main(struct pm_board *board, unsigned index, pid_t pare
     struct pm_worker me;
     settle_in(board, index, parent);
     pm_worker_init(&me, board, index);
-    atomic_store(&me.slot->live, 1);
 #ifdef HAVE_ZMQ
     if (board->zmq[0]) pm_zmq_serve(&me);
     else

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
+#include "shm/fd.h"
 #include "workers/processes.h"
 #include "workers/round.h"
 
@@ -103,6 +104,7 @@ static int bind_socket(struct pm_processes *p)
     struct pm_zmq *z = p->zmq;
     int64_t largest = (int64_t)PM_ZMQ_LARGEST;
     if (z->socket) return 0;
+    if (!z->context && !pm_zmq_threads()) return -EAGAIN;
     if (!z->context) z->context = zmq_ctx_new();
     if (!z->context) return -errno;
     (void)zmq_ctx_set(z->context, ZMQ_IO_THREADS, 1);
@@ -575,18 +577,20 @@ static int run_locked(struct pm_processes *p, const struct pm_work *work, struct
     take_back(&c);
     for (unsigned i = 0; i < p->board->workers; i++) p->zmq->peer[i].n = 0;
     if (e == -ECANCELED && !pm_job_finished(c.job)) return e; /* the pool is gone and the descriptor with it */
-    int f = pm_ticket_close(p, &ticket, &failures, 0, &cost);
+    pm_ticket_close(p, &ticket, &failures, 0, &cost);
     account(&c, &cost, &result->cost);
     result->cost.failed = failures.total;
     int t = pm_failures_take(&failures, &result->failures, &result->nfailures);
-    return e ? e : c.error ? c.error : f ? f : t;
+    return e ? e : c.error ? c.error : t;
 }
 
 static int run(struct pm_processes *p, const struct pm_work *work, struct pm_result *result)
 {
     pthread_mutex_lock(&p->zmq->lock);
+    unsigned held = pm_fd_hold_stdio(); /* libzmq takes the lowest free numbers */
     int e = run_locked(p, work, result);
     if (atomic_load(&p->ending)) say_bye(p);
+    pm_fd_release_stdio(held);
     pthread_mutex_unlock(&p->zmq->lock);
     return e;
 }

@@ -67,4 +67,7 @@ void pm_zmq_remove(struct pm_board *board);  /* the socket file and its director
 /* A worker's loop; returns when the pool ends. */
 void pm_zmq_serve(struct pm_worker *me);
 
+/* Could libzmq start its threads just now?  It aborts where it cannot. */
+bool pm_zmq_threads(void);
+
 #endif

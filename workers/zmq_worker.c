@@ -44,6 +44,19 @@ static bool tell(struct serve *s, const struct pm_frame *frame, bool more)
     return zmq_send(s->socket, frame, sizeof *frame, more ? ZMQ_SNDMORE : 0) >= 0;
 }
 
+static void *nothing(void *arg) { return arg; }
+
+/* libzmq starts two threads with its first socket. */
+bool pm_zmq_threads(void)
+{
+    pthread_t a, b;
+    if (pthread_create(&a, NULL, nothing, NULL)) return false;
+    bool both = pthread_create(&b, NULL, nothing, NULL) == 0;
+    if (both) (void)pthread_join(b, NULL);
+    (void)pthread_join(a, NULL);
+    return both;
+}
+
 static bool set_up(struct serve *s)
 {
     struct pm_board *board = s->me->board;
@@ -56,9 +69,10 @@ static bool set_up(struct serve *s)
         (void)pm_event_wait(&board->work, key, -1);
     }
     for (int fd = 0; fd < FDS; fd++) s->before[fd] = fcntl(fd, F_GETFD) >= 0;
+    if (!pm_zmq_threads()) _exit(1); /* the supervisor counts it, and tries again later */
     s->context = zmq_ctx_new();
     s->socket = s->context ? zmq_socket(s->context, ZMQ_DEALER) : NULL;
-    if (!s->socket) _exit(1); /* the supervisor counts it, and tries again later */
+    if (!s->socket) _exit(1);
     pm_frame_id(id, s->me->owner, board->zmq_nonce);
     (void)zmq_setsockopt(s->socket, ZMQ_ROUTING_ID, id, sizeof id);
     (void)zmq_setsockopt(s->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
@@ -68,6 +82,7 @@ static bool set_up(struct serve *s)
     if (zmq_connect(s->socket, board->zmq) < 0) _exit(1);
     struct pm_frame hello = {.magic = PM_FRAME_MAGIC, .version = PM_FRAME_VERSION, .kind = PM_FRAME_HELLO, .nonce = board->zmq_nonce,
                              .owner = s->me->owner, .suspect = PM_FRAME_SUSPECT_NONE};
+    atomic_store(&s->me->slot->live, 1);
     return tell(s, &hello, false);
 }
 
