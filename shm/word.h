@@ -26,7 +26,7 @@ enum pm_state {
 };
 
 #define PM_SLOTS 4095u            /* most workers of a pool */
-#define PM_WINDOW 262143u         /* most chunks of a round: 2 MiB of words */
+#define PM_WINDOW 131071u         /* most chunks of a round: 1 MiB of words */
 #define PM_CHUNK (1u << 24)       /* most items of a chunk */
 #define PM_ATTEMPTS 31u
 

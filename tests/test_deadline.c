@@ -32,6 +32,7 @@ static void hundred(const struct pm_path *path)
     static void (*const how[])(void) = {endless, asleep, deaf, stopped};
     for (int c = 0; c < CALLS; c++)
         for (int retries = 0; retries < 3; retries += 2) {
+            if (retries && c != MAP) continue; /* once is enough for what takes seconds */
             struct trial t = begin(path, 2, 1000);
             t.plan->die = how[(c + retries) % 4];
             t.plan->from = 5, t.plan->step = 10, t.plan->upto = 1000;

@@ -189,16 +189,16 @@ static void many_poisons(const struct pm_path *path)
 #if defined(__SANITIZE_ADDRESS__)
 #define CRASHES 1000 /* each death there takes ten times as long */
 #else
-#define CRASHES 10000
+#define CRASHES 2000
 #endif
 
 /* Nothing but deaths: every item is reported, and the time is bounded. */
 static void all_poison(const struct pm_path *path)
 {
     static const struct { const char *name; enum call call; size_t count, chunk; int retries; } cases[] = {
-        {"all poison", MAP, 1000, 0, 2},
-        {"all poison, chunk 100", MAP, 1000, 100, 2},
-        {"all poison, chunk function", CHUNKS, 1000, 1, 2},
+        {"all poison", MAP, 300, 0, 2},
+        {"all poison, chunk 100", MAP, 300, 100, 2},
+        {"all poison, chunk function", CHUNKS, 300, 1, 2},
         {"crash loop", FOR, CRASHES, 1, 0},
     };
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -226,13 +227,15 @@ static void a_refusal_leaves_the_books_as_they_were(void **state)
     char *first = get(100);
     size_t u = used(), c = committed();
     int fd = arena.fd, error = 0;
-    arena.fd = -1; /* now every commit is refused */
+    arena.fd = -1; /* now every commit is refused, by both ways of doing it */
+    assert_int_equal(mprotect(arena.base + arena.control, arena.size - arena.control, PROT_READ), 0);
     arena.huge = false;
     assert_null(pm_heap_alloc(heap, MIB / 2, &error));
     assert_int_equal(error, -EBADF);
     assert_null(pm_heap_alloc(heap, 3 * MIB, &error));
     char *second = get(100); /* needs no page */
     arena.fd = fd;
+    assert_int_equal(mprotect(arena.base + arena.control, arena.size - arena.control, PROT_READ | PROT_WRITE), 0);
     assert_int_equal(pm_heap_free(heap, second), 0);
     assert_int_equal(used(), u);
     assert_int_equal(committed(), c);

@@ -38,6 +38,7 @@ struct pm_work {
     enum pm_how how;
     uint8_t retries;
     bool stop, once;
+    bool resent;         /* results travel with their chunk: those of a chunk that was not committed are lost with its worker */
 
     uint64_t count;      /* items */
     uint64_t chunk;      /* items a chunk; 0 = tuned */

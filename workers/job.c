@@ -207,7 +207,7 @@ void pm_job_failures(struct pm_job *job, struct pm_failures *to, uint64_t base)
     for (uint32_t i = 0; i < v.chunks; i++) {
         uint64_t w = atomic_load_explicit(&job->word[i], memory_order_acquire);
         if (pm_word_state(w) != PM_CANCELLED) continue;
-        uint64_t from = pm_chunk_first(&v, i) + pm_word_offset(w), end = pm_chunk_end(&v, i);
+        uint64_t from = pm_chunk_first(&v, i) + (job->work.resent ? 0 : pm_word_offset(w)), end = pm_chunk_end(&v, i);
         if (from < end) pm_failures_add(to, base + from, end - from, PM_CANCEL, 0, 0, NULL);
     }
     uint64_t rest = v.first + v.items;

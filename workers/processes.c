@@ -26,7 +26,7 @@
 #define OWN_BYTES ((size_t)16 << 20) /* what calls need of the heap beside the caller's `memory`: banks, arguments, partials */
 #define TICK (20 * MS)          /* between two looks at the supervisor while a caller waits */
 #define RESCUE_FROM 5           /* ticks without an end after which sleepers are woken to look again; doubles */
-#define EXTRA_NS (5000 * MS)    /* what a supervisor may take beyond the grace before it is killed itself */
+#define EXTRA_NS (3000 * MS)    /* what a supervisor may take beyond the grace before it is killed itself */
 #define CLOSE_NS (1000 * MS)    /* what idle workers may take to leave */
 
 static struct pm_processes *mine(struct pm_executor *e) { return (struct pm_processes *)(void *)e; }

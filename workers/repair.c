@@ -101,7 +101,7 @@ unsigned pm_job_repair(struct pm_board *board, struct pm_job *job, const struct 
     for (uint32_t c = 0; c < v.chunks; c++) {
         uint64_t w = atomic_load(&job->word[c]);
         if (pm_word_round(w) != v.round || pm_word_state(w) != PM_CLAIMED || pm_word_owner(w) != owner) continue;
-        uint64_t next = board->zmq[0] ? verdict_resent(board, job, &v, c, w, death) : verdict(board, job, &v, c, w, death);
+        uint64_t next = job->work.resent ? verdict_resent(board, job, &v, c, w, death) : verdict(board, job, &v, c, w, death);
         atomic_compare_exchange_strong(&job->word[c], &w, next);
         held++;
     }

@@ -30,9 +30,9 @@
 #define R memory_order_relaxed
 #define MS INT64_C(1000000)
 #define FIRST_DELAY MS             /* of a worker that died at once */
-#define LONGEST_DELAY (1000 * MS)
+#define LONGEST_DELAY (250 * MS)
 #define HEALTHY_NS (20 * MS)       /* who lived that long is started again at once */
-#define START_STREAK 10u           /* deaths before the loop was reached, with nobody alive, that break the pool */
+#define START_STREAK 20u           /* deaths before the loop was reached, with nobody alive, that break the pool */
 #define SETTLE_NS (5 * MS)
 #define ADOPTED_ROUNDS 100
 #define ORPHAN_CHECK (100 * MS)    /* where the application has no pidfd */
@@ -399,6 +399,13 @@ _Noreturn void pm_supervise(struct pm_board *board, const struct pm_setup *setup
         _exit(1);
     }
     if (takeover) take_over(&s);
+#ifdef HAVE_ZMQ
+    if (!takeover && board->zmq[0]) answer.error = pm_zmq_make(board);
+    if (answer.error) {
+        (void)send(control, &answer, sizeof answer, MSG_NOSIGNAL);
+        _exit(1);
+    }
+#endif
     for (unsigned i = 0; i < board->workers; i++) {
         int e = start(&s, i);
         if (e == 0) continue;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -61,7 +62,6 @@ void pm_zmq_remove(struct pm_board *board)
 int pm_zmq_open(struct pm_processes *p)
 {
     const char *base = getenv("TMPDIR");
-    char directory[sizeof p->board->zmq];
     struct pm_zmq *z = p->zmq = calloc(1, sizeof *z);
     if (!z) return -ENOMEM;
     pthread_mutex_init(&z->lock, NULL);
@@ -70,11 +70,17 @@ int pm_zmq_open(struct pm_processes *p)
     if (!z->peer || !z->suspect) return -ENOMEM;
     if (getrandom(&p->board->zmq_nonce, sizeof p->board->zmq_nonce, 0) != sizeof p->board->zmq_nonce) return -EIO;
     /* The path with all that belongs to it must fit a socket's address. */
-    if (!base || base[0] != '/' || strlen(base) > sizeof directory - sizeof "ipc:///pmap-XXXXXX/socket") base = "/tmp";
-    (void)snprintf(directory, sizeof directory, "%.80s/pmap-XXXXXX", base);
-    if (!mkdtemp(directory)) return -errno; /* 0700: so nobody else can connect, whatever the umask */
-    (void)snprintf(p->board->zmq, sizeof p->board->zmq, "ipc://%.94s/s", directory);
+    if (!base || base[0] != '/' || strlen(base) > 70) base = "/tmp";
+    (void)snprintf(p->board->zmq, sizeof p->board->zmq, "ipc://%.70s/pmap-%016llx/s", base, (unsigned long long)p->board->zmq_nonce);
     return 0;
+}
+
+int pm_zmq_make(struct pm_board *board)
+{
+    char directory[sizeof board->zmq];
+    (void)snprintf(directory, sizeof directory, "%s", path_of(board));
+    *strrchr(directory, '/') = 0;
+    return mkdir(directory, 0700) < 0 ? -errno : 0; /* so nobody else can connect; exclusive, so nobody else has made it */
 }
 
 void pm_zmq_abandon(struct pm_processes *p)
@@ -569,6 +575,7 @@ static int run_locked(struct pm_processes *p, const struct pm_work *work, struct
     if ((work->in && work->in_size > PM_ZMQ_LARGEST) || (work->out && work->out_size > PM_ZMQ_LARGEST)) return -EMSGSIZE;
     int e = bind_socket(p);
     if (e) return e;
+    part.resent = true;
     part.chunk = shape(work, p->board->workers);
     e = pm_ticket_open(p, &part, &ticket, true);
     if (e) return e;

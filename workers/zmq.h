@@ -56,8 +56,9 @@ static inline size_t pm_zmq_alignment(const struct pm_work *work)
     return bits & (~bits + 1);
 }
 
-/* Before the first fork: makes the directory and writes the endpoint on the board.  The socket itself is made by the first call, so that no
- * context is ever carried over a fork.  0 or -errno. */
+/* Before the first fork: writes the endpoint on the board.  Its directory is made by the supervisor, so that there is always somebody
+ * to remove it; the socket itself by the first call, so that no context is ever carried over a fork.  0 or -errno. */
+int pm_zmq_make(struct pm_board *board);
 int pm_zmq_open(struct pm_processes *p);
 void pm_zmq_close(struct pm_processes *p);   /* safe after a failed open, and when there is none */
 void pm_zmq_abandon(struct pm_processes *p); /* in a forked child: frees its memory, touches no socket and no file */
