@@ -9,6 +9,13 @@ compiler=${CC:-cc}
 command -v spin >/dev/null 2>&1 || { echo "spin is not installed: skipped"; exit 77; }
 command -v "${compiler%% *}" >/dev/null 2>&1 || { echo "$compiler is not installed: skipped"; exit 77; }
 
+# Without names: all of them, as many at a time as there are CPUs, each by another run of this script.
+if [ $# -eq 0 ]; then
+    cpus=$(nproc 2>/dev/null || echo 1)
+    if grep -Eo '^ *run (good|mutant) [a-zA-Z_-]+' "$0" | awk '{ print $3 }' | xargs -P "$cpus" -n 1 sh "$0"; then exit 0; fi
+    exit 1
+fi
+
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -63,6 +70,8 @@ slots="-DITEMS=2 $single -DN11=1"        # one chunk of two items
     run good items -DKILLS=2 $slots
     run good deadline -DKILLS=0 -DDEADLINES=1 -DMAXA=1 -DITEMS=2
     run good deadline-death -DDEADLINES=1 -DJOBS=1 -DN11=1 -DN12=1
+    run good store-commit -DBLIND_COMMIT -DKILLS=2 -DJOBS=1 -DN11=1 -DN12=1 # what the code does: right as long as the living are left alone
+    run good store-cancel -DBLIND_COMMIT -DCANCELS=1 $moves
     run good DEATHS_AFTER -DDEATHS_AFTER # the order within a repair does not matter, see README.md
 
     run mutant NO_ROUND_TAG -DNO_ROUND_TAG
