@@ -105,7 +105,7 @@ check)
     say "building the tests"
     build build-tests
     say "make check"
-    make check || die "tests failed: see tests/*.log"
+    make -j "$jobs" check || die "tests failed: see tests/*.log"
     ;;
 -h | --help) sed -n '2,6s/^# *//p' "$0" ;;
 *) die "unknown word '$1': expected nothing, bench or check" ;;

@@ -59,7 +59,7 @@ int pm_map_begin(pmap_pool *pool, const char *what, const pmap_map_options *give
     double ns = o->timeout_s * 1e9;
     *work = (struct pm_work){.chunk = o->chunk, .arg = o->arg, .arg_size = o->arg_size, .retries = (uint8_t)o->retries,
                              .timeout_ns = ns > 4e18 ? INT64_C(4000000000000000000) : ns > 0 && ns < 1 ? 1 : (int64_t)ns,
-                             .stop = o->on_error == PMAP_ON_ERROR_STOP, .once = o->once != 0, .seed = o->seed};
+                             .stop = o->on_error == PMAP_ON_ERROR_STOP, .once = o->once != 0, .want_cost = o->stats != NULL, .seed = o->seed};
     if (work->once) work->retries = 0;
     return 0;
 }

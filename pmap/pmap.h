@@ -234,7 +234,8 @@ typedef struct pmap_stats {
     uint64_t deaths, retries; /* workers that died during the call; items or chunks that were run again because of that */
 } pmap_stats_t;
 
-/* What all calls on this pool so far cost together, as one sum.  Any thread; does not block.  Set stats->size first.
+/* What all calls on this pool so far cost together, as one sum.  Calls of less than 50 us whose options asked for no stats are not
+ * looked into: their time counts as idle.  Any thread; does not block.  Set stats->size first.
  * Errors: PMAP_EINVAL, PMAP_EFORK, PMAP_ECLOSED. */
 PMAP_API int pmap_stats(pmap_pool *pool, struct pmap_stats *stats);
 

@@ -74,7 +74,7 @@ int pm_event_spin(struct pm_event *event, uint32_t key, int64_t ns)
         /* The clock costs as much as many looks, so it is read once for 64 of them, the first time when 64 were in vain; and a pause
          * may take a hundred cycles, so there are several looks to each. */
         for (int i = 0; i < 64; i++) {
-            if (i % 4 == 0) pm_pause();
+            if (i % 16 == 15) pm_pause();
             if (atomic_load_explicit(&event->seq, memory_order_seq_cst) != key) return 1;
         }
         int64_t now = pm_now();

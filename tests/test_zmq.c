@@ -683,7 +683,7 @@ static unsigned babble(struct stranger *s, uint32_t owner)
     unsigned n = 0;
     unsigned char noise[3000];
     struct pm_frame f = {.magic = PM_FRAME_MAGIC, .version = PM_FRAME_VERSION, .kind = PM_FRAME_RESULT, .nonce = p->board->zmq_nonce,
-                         .serial = p->serial, .owner = owner, .round = 1, .items = 15, .reached = 15, .bytes = 60,
+                         .serial = atomic_load(&p->board->job[0].serial), .owner = owner, .round = 1, .items = 15, .reached = 15, .bytes = 60,
                          .suspect = PM_FRAME_SUSPECT_NONE};
     for (size_t i = 0; i < sizeof noise; i++) noise[i] = (unsigned char)(i * 7919 >> 3);
     for (size_t bytes = 0; bytes < sizeof noise; bytes += 97, n++) assert_true(zmq_send(s->socket, noise, bytes, 0) >= 0);

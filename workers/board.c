@@ -55,6 +55,7 @@ int pm_board_open(struct pm_board **out, struct pm_arena *arena, unsigned worker
     for (unsigned j = 0; j < PM_JOBS; j++) {
         struct pm_job *job = &b->job[j];
         job->index = j;
+        atomic_store(&job->serial, j + 1); /* and PM_JOBS more for each call: never the same twice */
         job->workers = workers;
         job->spread = b->spread;
         job->range = (struct pm_line *)(void *)(arena->base + l.ranges + j * l.range_each);

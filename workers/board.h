@@ -63,22 +63,22 @@ struct pm_job {
 
     /* The caller's side waits here. */
     alignas(128) struct pm_event done;
-    _Atomic uint64_t retries;           /* chunks and items run again */
 
     /* Constant while the job is open: written by the opener while the head is closed. */
     alignas(128) _Atomic uint64_t serial; /* never used twice in a pool */
     void *arg;                          /* for the function: the pointer as it was, or a copy in the arena */
     struct pm_work work;
-    uint32_t index, workers, spread;    /* descriptor's number; workers of the pool; ranges at most */
-    uint32_t words;                     /* committed: how many chunks a round may have */
-    uint32_t renewed;                   /* the round in which all ranges were last written */
 
-    /* Constant while the pool lives. */
-    alignas(128) struct pm_line *range;
+    /* Constant while the pool lives, but for what the opener notes now and then. */
+    alignas(128) uint32_t index, workers, spread; /* descriptor's number; workers of the pool; ranges at most */
+    uint32_t words;                     /* the opener: committed, so many chunks a round may have */
+    uint32_t renewed;                   /* the opener: the round in which all ranges were last written */
+    struct pm_line *range;
     _Atomic uint64_t *word;
     struct pm_tally *tally;             /* one a worker */
     struct pm_failure *log;
-    _Atomic uint64_t logged;            /* entries claimed, may exceed PM_LOG */
+    alignas(128) _Atomic uint64_t logged; /* entries claimed, may exceed PM_LOG */
+    _Atomic uint64_t retries;           /* chunks and items run again */
 };
 
 struct pm_board {

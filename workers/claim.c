@@ -10,7 +10,7 @@
 #define R memory_order_relaxed
 #define MOST 64u            /* chunks a pop; only while they are short */
 #define BATCH_NS 1500       /* what a pop should be worth */
-#define EXACT_NS 20000      /* batches longer than this are timed each; shorter ones now and then */
+#define ONE_NS 60           /* what popping, claiming and committing a single chunk takes */
 
 static void run_fail(struct pm_run *run, uint64_t item, uint64_t count, int value, unsigned attempts)
 {
@@ -212,7 +212,7 @@ static bool steal(struct pm_worker *me, struct pm_job *job, const struct pm_view
     return false;
 }
 
-static bool take(struct pm_worker *me, struct pm_job *job, const struct pm_view *v, uint32_t *lo, uint32_t *hi, uint64_t *steals)
+static bool take(struct pm_worker *me, struct pm_job *job, const struct pm_view *v, uint32_t *lo, uint32_t *hi, struct visit *visit)
 {
     uint32_t own = me->index % v->ranges;
     if (me->spare_round == v->round && me->spare_job == job && me->spare_lo < me->spare_hi) {
@@ -222,7 +222,8 @@ static bool take(struct pm_worker *me, struct pm_job *job, const struct pm_view 
     }
     if (pop(&job->range[own], v, own, me->batch, lo, hi)) return true;
     if (!steal(me, job, v, own, lo, hi)) return false;
-    ++*steals;
+    visit->steals++;
+    visit->now = pm_now(); /* the search was no computing */
     return true;
 }
 
@@ -286,27 +287,26 @@ void pm_round_move(struct pm_board *board, struct pm_job *job, const struct pm_v
     }
 }
 
-/* A batch of popped chunks.  Reading the clock costs as much as a claim: so once a batch, and what share of it was spent in the function is
- * measured on every 16th batch of several chunks and on every batch of one. */
+/* A batch of popped chunks.  Reading the clock costs as much as a claim: so once a batch.  What share of it was spent in the function is
+ * measured on every 16th batch of several chunks; a chunk that is long enough to be alone is all function but for its claim. */
 static void do_batch(struct pm_worker *me, struct pm_job *job, const struct pm_view *v, uint32_t lo, uint32_t hi, struct visit *visit)
 {
     uint32_t n = hi - lo;
-    bool timed = n == 1 || (me->tick++ & 15u) == 0;
+    bool timed = n > 1 && (me->tick++ & 15u) == 0;
     int64_t body[2] = {0, 0};
     for (uint32_t c = lo; c < hi; c++) {
         if (!do_chunk(me, job, v, c, timed && c == lo ? body : NULL)) continue;
         visit->items += pm_chunk_end(v, c) - pm_chunk_first(v, c);
         visit->chunks++;
     }
-    int64_t in_body = body[1] - body[0] - (n > 1 ? me->clock_ns : 0), t = n == 1 && body[1] ? body[1] : pm_now();
-    int64_t took = t - visit->now;
+    int64_t t = pm_now(), took = t - visit->now;
     visit->now = t;
-    if (in_body < 0) in_body = 0;
-    if (timed && n > 1 && took > 0) {
-        double share = (double)in_body * n / (double)took;
+    if (timed && took > 0) {
+        int64_t in_body = body[1] - body[0] - me->clock_ns;
+        double share = (double)(in_body > 0 ? in_body : 0) * n / (double)took;
         me->share = share < 1 ? share : 1;
     }
-    visit->compute += n == 1 ? in_body : (int64_t)((double)took * me->share);
+    visit->compute += n == 1 ? (took > ONE_NS ? took - ONE_NS : took / 2) : (int64_t)((double)took * me->share);
     if (took < BATCH_NS && n == me->batch && me->batch < MOST) me->batch *= 2;
     if (took > 4 * BATCH_NS && me->batch > 1) me->batch /= 2;
 }
@@ -317,7 +317,7 @@ static void work_round(struct pm_worker *me, struct pm_job *job, const struct pm
     uint32_t lo = 0, hi = 0;
     bool chain = me->board->workers > me->board->cpus;
     me->batch = 1;
-    while (take(me, job, v, &lo, &hi, &visit->steals)) {
+    while (take(me, job, v, &lo, &hi, visit)) {
         if (chain && visit->chunks == 0 && v->chunks > 1 && atomic_load_explicit(&me->board->work.sleepers, R))
             pm_event_notify(&me->board->work, 1); /* more workers than CPUs: each that finds work wakes one more */
         do_batch(me, job, v, lo, hi, visit);
@@ -375,6 +375,11 @@ bool pm_job_work(struct pm_worker *me, struct pm_job *job)
     atomic_store(&me->slot->spot.job, job->index + 1);
     for (;;) {
         uint64_t head = atomic_load(&job->head);
+        if (pm_word_state(head) == PM_OPEN) { /* lines that come from the caller's CPU: all at once, not one after another */
+            __builtin_prefetch(&job->serial);
+            __builtin_prefetch((const char *)&job->serial + 64);
+            __builtin_prefetch((const char *)&job->serial + 128);
+        }
         if (pm_word_state(head) == PM_CANCELLED) pm_job_settle(job, head);
         if (pm_word_state(head) != PM_OPEN) break;
         if (!pm_round_read(job, head, &v)) continue;
@@ -387,6 +392,11 @@ bool pm_job_work(struct pm_worker *me, struct pm_job *job)
         struct pm_tally *tally = pm_tally_enter(me, job, begin);
         work_round(me, job, &v, &visit);
         account(job, &v, tally, &visit, begin);
+        if (v.last && v.chunks == 1 && visit.chunks == 1) { /* the only chunk of the job: no need to count */
+            pm_round_move(me->board, job, &v, me->owner);
+            worked = true;
+            continue;
+        }
         pm_full_barrier(); /* commits before the looks at `left`, `deaths`, `stop` and the head */
         bool end = settle_count(job, v.round, visit.chunks), stop = atomic_load(&job->stop) != 0;
         if (!end && !stop && atomic_load(&job->deaths)) {

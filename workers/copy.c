@@ -77,6 +77,7 @@ static int begin(struct copy *c, uint64_t at, uint64_t items)
     part.first = work->first + at;
     part.item_ns = c->item_ns;
     part.begun = pm_now();
+    part.want_cost = true; /* for item_ns */
     if (work->in) {
         part.in = work->in + at * work->in_size;
         part.in_bytes = input_bytes(c, at, items);

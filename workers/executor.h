@@ -37,7 +37,7 @@ struct pm_work {
     int64_t timeout_ns;  /* per item; 0 = none */
     enum pm_how how;
     uint8_t retries;
-    bool stop, once;
+    bool stop, once, want_cost;
     bool resent;         /* results travel with their chunk: those of a chunk that was not committed are lost with its worker */
 
     uint64_t count;      /* items */

@@ -107,8 +107,9 @@ uint32_t pm_job_open(struct pm_board *board, struct pm_job *job, const struct pm
     atomic_store_explicit(&job->stop, 0, R);
     atomic_store_explicit(&job->busy_ns, 0, R);
     atomic_store_explicit(&job->busy_items, 0, R);
-    atomic_store_explicit(&job->retries, 0, R);
-    atomic_store_explicit(&job->logged, 0, R);
+    /* Written only when it changes: else the line would have to come from a worker's cache for every call. */
+    if (atomic_load_explicit(&job->retries, R)) atomic_store_explicit(&job->retries, 0, R);
+    if (atomic_load_explicit(&job->logged, R)) atomic_store_explicit(&job->logged, 0, R);
     (void)pm_round_plan(job, 0, round); /* the caller's side opens no job of nothing */
     uint32_t chunks = atomic_load_explicit(&job->round[round & 1u].chunks, R);
     /* Release: a worker that does not see this yet has taken its key before the notify that follows. */
@@ -126,8 +127,7 @@ bool pm_job_finished(const struct pm_job *job)
 
 void pm_job_close(struct pm_job *job)
 {
-    uint32_t round = pm_word_round(atomic_load_explicit(&job->head, R));
-    atomic_store_explicit(&job->head, pm_word(PM_FREE, 0, 0, round), memory_order_release);
+    /* The head stays FINISHED, which to workers is as good as closed: a store would have to fetch its line once more. */
     uint64_t logged = atomic_load_explicit(&job->logged, R);
     for (uint64_t i = 0; i < logged && i < PM_LOG; i++) /* so that a later job does not take an old entry for its own */
         __atomic_store_n(&job->log[i].ready, 0, __ATOMIC_RELAXED);

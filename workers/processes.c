@@ -24,6 +24,7 @@
 
 #define MS INT64_C(1000000)
 #define OWN_BYTES ((size_t)16 << 20) /* what calls need of the heap beside the caller's `memory`: banks, arguments, partials */
+#define SHORT_NS 50000          /* a call that short is not looked into, unless its caller wants to know */
 #define TICK (20 * MS)          /* between two looks at the supervisor while a caller waits */
 #define RESCUE_FROM 5           /* ticks without an end after which sleepers are woken to look again; doubles */
 #define EXTRA_NS (3000 * MS)    /* what a supervisor may take beyond the grace before it is killed itself */
@@ -207,6 +208,20 @@ static void processes_abandon(struct pm_executor *e)
 
 /* ---- One job ---- */
 
+/* The lines that opening a job writes are at the workers: asked for now, they are here when they are needed. */
+static void expect(struct pm_processes *p)
+{
+    uint32_t taken = atomic_load_explicit(&p->taken, memory_order_relaxed);
+    if (!(~taken & ((1u << PM_JOBS) - 1))) return;
+    struct pm_job *job = &p->board->job[__builtin_ctz(~taken)];
+    __builtin_prefetch(&job->head, 1);
+    __builtin_prefetch((const char *)&job->head + 64, 1);
+    __builtin_prefetch(&job->left, 1);
+    __builtin_prefetch(&job->serial, 1);
+    __builtin_prefetch((const char *)&job->serial + 64, 1);
+    __builtin_prefetch((const char *)&job->serial + 128, 1);
+}
+
 static int take_descriptor(struct pm_processes *p, bool wait, unsigned *index)
 {
     for (;;) {
@@ -219,14 +234,16 @@ static int take_descriptor(struct pm_processes *p, bool wait, unsigned *index)
             return 0;
         }
         if (!wait) return -EAGAIN;
-        (void)pm_event_wait(&p->freed, key, -1); /* ends when a job of another thread does, or the pool */
+        atomic_fetch_add(&p->waiting, 1);
+        if (atomic_load(&p->taken) == taken) (void)pm_event_wait(&p->freed, key, -1); /* ends with another thread's job, or the pool */
+        atomic_fetch_sub(&p->waiting, 1);
     }
 }
 
 static void give_descriptor(struct pm_processes *p, unsigned index)
 {
     atomic_fetch_and(&p->taken, ~(1u << index));
-    pm_event_notify(&p->freed, 1);
+    if (atomic_load(&p->waiting)) pm_event_notify(&p->freed, 1);
 }
 
 /* Words enough for any round that may be planned for this job. */
@@ -265,7 +282,7 @@ int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm
         int64_t shortest = atomic_load(&board->shortest);
         if (shortest == 0 || work->timeout_ns < shortest) atomic_store(&board->shortest, work->timeout_ns);
     }
-    uint32_t chunks = pm_job_open(board, ticket->job, work, arg, atomic_fetch_add(&p->serial, 1) + 1);
+    uint32_t chunks = pm_job_open(board, ticket->job, work, arg, atomic_load_explicit(&ticket->job->serial, memory_order_relaxed) + PM_JOBS);
     pm_board_wake(board, chunks);
     if (ticket->timed) order(p, (struct pm_order){PM_ORDER_LOOK, 0});
     if (atomic_load(&p->ending) || atomic_load(&board->broken)) pm_job_stop(board, ticket->job);
@@ -291,13 +308,13 @@ static void look_again(struct pm_processes *p, struct pm_job *job, unsigned tick
 }
 
 /* Spins on the head itself: that changes a cache line's way earlier than the event. */
-static bool spin(const struct pm_job *job, int64_t ns)
+static bool spin(struct pm_job *job, int64_t ns)
 {
     int64_t end = -1, now;
     do {
         for (int i = 0; i < 64; i++) {
-            if (pm_job_finished(job)) return true;
-            if (i % 4 == 0) pm_pause();
+            if (pm_word_state(atomic_load_explicit(&job->head, memory_order_acquire)) == PM_FINISHED) return true;
+            if (i % 16 == 15) pm_pause();
         }
         now = pm_now();
         if (end < 0) end = now + ns;
@@ -335,7 +352,8 @@ void pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm
     pm_job_failures(job, failures, base);
     int64_t end = pm_now();
     cost->wall = end - job->work.begun;
-    pm_job_cost(job, cost, end);
+    if (job->work.want_cost || cost->wall > SHORT_NS) pm_job_cost(job, cost, end);
+    else cost->idle = cost->wall * board->workers; /* to look would bring the workers' cache lines here, and take as long as the call */
     if (ticket->timed && atomic_fetch_sub(&board->timed, 1) == 1) atomic_store(&board->shortest, 0);
     pm_job_close(job);
     if (ticket->arg) (void)pm_heap_free(p->heap, ticket->arg);
@@ -362,6 +380,7 @@ static int processes_run(struct pm_executor *e, const struct pm_work *work, stru
         &pm_channel_inplace, &pm_channel_copy};
     struct pm_processes *p = mine(e);
     size_t i = 0;
+    expect(p);
     while (i + 1 < sizeof channels / sizeof channels[0] && !channels[i]->fits(p, work)) i++;
     int error = channels[i]->run(p, work, result);
     if (error == -EPIPE) (void)say(result->text, sizeof result->text, p);

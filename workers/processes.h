@@ -23,8 +23,8 @@ struct pm_processes {
     atomic_bool ending;
 
     _Atomic uint32_t taken;         /* descriptors in use */
-    _Atomic uint64_t serial;        /* of the last job */
     struct pm_event freed;          /* a descriptor was given back */
+    _Atomic uint32_t waiting;       /* callers that wait for one */
 
     pthread_mutex_t lock;           /* guards what follows, and the starting of supervisors */
     char *banks;                    /* of the copying channel, kept between calls; NULL while in use or never used */

@@ -576,6 +576,7 @@ static int run_locked(struct pm_processes *p, const struct pm_work *work, struct
     int e = bind_socket(p);
     if (e) return e;
     part.resent = true;
+    part.want_cost = true;
     part.chunk = shape(work, p->board->workers);
     e = pm_ticket_open(p, &part, &ticket, true);
     if (e) return e;
