@@ -54,7 +54,9 @@ struct group {
 };
 
 static const struct group groups[] = {
-    {"sum", 15, 3, {&sum_pmap, &sum_openmp}, {{"100 MiB in the arena, warm / OpenMP", 0, 1, MS, false, 1.05}}},
+    {"sum", 15, 3, {&sum_pmap, &sum_openmp, &sum_huge_openmp},
+     {{"100 MiB in the arena, warm / OpenMP, pages alike", 0, 1, MS, false, 1.05},
+      {"the same / OpenMP on private huge pages", 0, 2, MS, false, 0}}},
     {"fresh", 9, 1, {&fresh_pmap, &fresh_openmp, &fresh_small_pmap, &fresh_small_openmp},
      {{"100 MiB just written, first map / OpenMP", 0, 1, MS, false, 1.3},
       {"the same, no huge pages / OpenMP", 2, 3, MS, false, 1.3}}},
@@ -64,8 +66,9 @@ static const struct group groups[] = {
       {"speed-up: serial / OpenMP", 2, 1, MS, true, 1.95}}},
     {"empty", 9, 1, {&empty_pmap, &empty_openmp},
      {{"4e6 items, chunk 1 / OpenMP dynamic,1 (an item)", 0, 1, NS, false, 1.0}}},
-    {"wake", 9, 1, {&wake_pmap, &futex_raw, &spin_pmap, &spin_raw},
-     {{"smallest map, workers asleep / futex round trip", 0, 1, US, false, 2},
+    {"wake", 9, 1, {&wake_pmap, &futex_pinned, &spin_pmap, &spin_raw, &futex_raw},
+     {{"smallest map, workers asleep / futex, two CPUs", 0, 1, US, false, 2},
+      {"the same / futex, wherever the kernel puts them", 0, 4, US, false, 0},
       {"smallest map, 1 spinning / spin round trip", 2, 3, NS, false, 4}}},
     {"private", 11, 2, {&private_pmap, &memcpy_raw, &python_numpy},
      {{"sum of 100 MiB of private memory / memcpy", 0, 1, MS, false, 1.6},
