@@ -27,7 +27,7 @@
 #define SHORT_NS 50000          /* a call that short is not looked into, unless its caller wants to know */
 #define TICK (20 * MS)          /* between two looks at the supervisor while a caller waits */
 #define RESCUE_FROM 5           /* ticks without an end after which sleepers are woken to look again; doubles */
-#define EXTRA_NS (3000 * MS)    /* what a supervisor may take beyond the grace before it is killed itself */
+#define EXTRA_NS (5000 * MS)    /* what a supervisor may take beyond the grace before it is killed itself */
 #define CLOSE_NS (1000 * MS)    /* what idle workers may take to leave */
 
 static struct pm_processes *mine(struct pm_executor *e) { return (struct pm_processes *)(void *)e; }
@@ -62,14 +62,16 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
      * that is blocked in reading some other stream. */
     (void)fflush(stdout);
     (void)fflush(stderr);
+    struct pm_seat *seats = calloc(1, pm_seats_bytes(p->setup.workers));
     sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler of the application runs in the child */
-    pid_t application = getpid(), pid = fork();
+    pid_t application = getpid(), pid = seats ? fork() : -1;
     if (pid == 0) {
         close(pair[0]);
-        pm_supervise(p->board, &p->setup, pair[1], application, takeover);
+        pm_supervise(p->board, &p->setup, pair[1], application, seats, takeover);
     }
-    int e = pid < 0 ? -errno : 0;
+    int e = !seats ? -ENOMEM : pid < 0 ? -errno : 0;
+    free(seats); /* the supervisor has its own copy */
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     close(pair[1]);
     if (e) {

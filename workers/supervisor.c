@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -37,7 +36,7 @@
 #define ADOPTED_ROUNDS 100
 #define ORPHAN_CHECK (100 * MS)    /* where the application has no pidfd */
 
-struct seat { /* the supervisor's private side of a slot */
+struct pm_seat { /* the supervisor's private side of a slot */
     pid_t pid;
     int64_t forked, due, delay;
     bool doomed;                   /* killed for a deadline of this item */
@@ -48,7 +47,7 @@ struct seat { /* the supervisor's private side of a slot */
 struct supervisor {
     struct pm_board *board;
     const struct pm_setup *setup;
-    struct seat *seat;
+    struct pm_seat *seat;
     int control, appfd, childfd;
     pid_t application, self;
     unsigned alive, early;         /* workers; deaths in a row before the loop */
@@ -60,6 +59,8 @@ struct supervisor {
     bool closing;
     int64_t end;                   /* of the grace when closing */
 };
+
+size_t pm_seats_bytes(unsigned workers) { return workers * sizeof(struct pm_seat); }
 
 static int64_t boot_ns(void)
 {
@@ -73,7 +74,7 @@ static int64_t boot_ns(void)
 static int start(struct supervisor *s, unsigned i)
 {
     struct pm_slot *slot = &s->board->slot[i];
-    struct seat *seat = &s->seat[i];
+    struct pm_seat *seat = &s->seat[i];
     uint32_t gen = (atomic_load(&slot->gen) + 1) & 0xfffu;
     atomic_store(&slot->live, 0);
     atomic_store(&slot->born, (uint64_t)boot_ns());
@@ -121,7 +122,7 @@ static void restart_due(struct supervisor *s)
 {
     int64_t now = pm_now();
     for (unsigned i = 0; i < s->board->workers && !s->closing; i++) {
-        struct seat *seat = &s->seat[i];
+        struct pm_seat *seat = &s->seat[i];
         if (seat->pid || seat->due > now || atomic_load(&s->board->broken)) continue;
         int e = start(s, i);
         if (e == 0) continue;
@@ -136,7 +137,7 @@ static void restart_due(struct supervisor *s)
 
 static struct pm_death why(struct supervisor *s, unsigned i, int status)
 {
-    struct seat *seat = &s->seat[i];
+    struct pm_seat *seat = &s->seat[i];
     struct pm_slot *slot = &s->board->slot[i];
     struct pm_death d = {.slot = i, .gen = atomic_load(&slot->gen), .charged = true};
     if (WIFSIGNALED(status)) {
@@ -171,7 +172,7 @@ static void mend(struct supervisor *s, const struct pm_death *death)
 
 static void bury(struct supervisor *s, unsigned i, int status)
 {
-    struct seat *seat = &s->seat[i];
+    struct pm_seat *seat = &s->seat[i];
     struct pm_slot *slot = &s->board->slot[i];
     int64_t now = pm_now();
     bool reached_loop = atomic_load(&slot->live) != 0, leaving = s->closing && WIFEXITED(status);
@@ -217,7 +218,7 @@ static int64_t enforce(struct supervisor *s)
     if (atomic_load(&s->board->timed) == 0) return -1;
     int64_t now = pm_now(), next = now + atomic_load(&s->board->shortest);
     for (unsigned i = 0; i < s->board->workers; i++) {
-        struct seat *seat = &s->seat[i];
+        struct pm_seat *seat = &s->seat[i];
         struct pm_spot *spot = &s->board->slot[i].spot;
         int64_t deadline = atomic_load_explicit(&spot->deadline, R);
         if (!seat->pid || seat->doomed || !deadline) continue;
@@ -248,14 +249,16 @@ static void kill_all(struct supervisor *s)
 static void kill_adopted(void)
 {
     for (int round = 0; round < ADOPTED_ROUNDS; round++) {
-        int pid;
-        FILE *f = fopen("/proc/thread-self/children", "re");
-        while (f && fscanf(f, "%d", &pid) == 1) (void)kill(pid, SIGKILL);
-        if (f) fclose(f);
+        int pid, fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+        char list[4096];
+        ssize_t n = fd >= 0 ? read(fd, list, sizeof list - 1) : 0;
+        if (fd >= 0) close(fd);
+        list[n > 0 ? n : 0] = 0;
+        for (char *at = list, *end; (pid = (int)strtol(at, &end, 10)) > 0 && end != at; at = end) (void)kill(pid, SIGKILL);
         /* A child of theirs comes to us when they are reaped, hence again; without that file we only reap what is dead. */
         do pid = waitpid(-1, NULL, WNOHANG); /* never blocking: who came to us meanwhile has not been killed yet */
         while (pid > 0 || (pid < 0 && errno == EINTR));
-        if (pid < 0 || !f) return;
+        if (pid < 0 || fd < 0) return;
         (void)poll(NULL, 0, 1);
     }
 }
@@ -387,14 +390,15 @@ static void run(struct supervisor *s)
     }
 }
 
-_Noreturn void pm_supervise(struct pm_board *board, const struct pm_setup *setup, int control, pid_t application, bool takeover)
+_Noreturn void pm_supervise(struct pm_board *board, const struct pm_setup *setup, int control, pid_t application, struct pm_seat *seats,
+                             bool takeover)
 {
     struct supervisor s = {.board = board, .setup = setup, .control = control, .application = application, .self = getpid(), .born = pm_now()};
     struct pm_answer answer = {0, 0};
-    s.seat = calloc(board->workers, sizeof *s.seat);
+    s.seat = seats;
     settle_in(&s);
-    if (!s.seat || s.childfd < 0) {
-        answer.error = s.seat ? -EMFILE : -ENOMEM;
+    if (s.childfd < 0) {
+        answer.error = -EMFILE;
         (void)send(control, &answer, sizeof answer, MSG_NOSIGNAL);
         _exit(1);
     }

@@ -19,8 +19,13 @@ struct pm_answer {
     unsigned forked;
 };
 
-/* Called in the forked child; never returns.  `control` is its end of a SOCK_SEQPACKET pair, whose other end only the
+struct pm_seat; /* the supervisor's private side of a slot */
+size_t pm_seats_bytes(unsigned workers);
+
+/* Called in the forked child; never returns.  `seats`: pm_seats_bytes() of zeroed memory that the application allocated before the
+ * fork, because the child of a program with threads had better not call malloc().  `control` is its end of a SOCK_SEQPACKET pair, whose other end only the
  * application has.  `takeover`: a supervisor died before; its workers are to be ended and mended first. */
-_Noreturn void pm_supervise(struct pm_board *board, const struct pm_setup *setup, int control, pid_t application, bool takeover);
+_Noreturn void pm_supervise(struct pm_board *board, const struct pm_setup *setup, int control, pid_t application, struct pm_seat *seats,
+                             bool takeover);
 
 #endif
