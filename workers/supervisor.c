@@ -125,7 +125,7 @@ static void restart_due(struct supervisor *s)
         struct pm_seat *seat = &s->seat[i];
         if (seat->pid || seat->due > now || atomic_load(&s->board->broken)) continue;
         int e = start(s, i);
-        if (e == 0) continue;
+        if (e == 0) return; /* one a turn: an order to close, or a deadline, is not kept waiting by many forks */
         seat->delay = seat->delay ? (2 * seat->delay < LONGEST_DELAY ? 2 * seat->delay : LONGEST_DELAY) : FIRST_DELAY;
         seat->due = now + seat->delay;
         if (s->alive == 0 && ++s->early > START_STREAK) give_up(s, e);
@@ -189,12 +189,13 @@ static void bury(struct supervisor *s, unsigned i, int status)
     uint64_t p = progress(s);
     if (!seat->doomed) s->barren = busy && p == s->seen_progress ? s->barren + 1 : 0;
     s->seen_progress = p;
-    s->early = reached_loop ? 0 : s->early + 1;
+    /* A SIGKILL from outside says nothing about whether workers can start; too many of them are `barren`. */
+    if (reached_loop) s->early = 0;
+    else if (death.cause != PM_SIGNAL || death.value != SIGKILL) s->early++;
     bool healthy = reached_loop && (seat->doomed || now - seat->forked > HEALTHY_NS || s->barren < s->board->workers);
     seat->delay = healthy ? 0 : seat->delay ? (2 * seat->delay < LONGEST_DELAY ? 2 * seat->delay : LONGEST_DELAY) : FIRST_DELAY;
     seat->due = now + seat->delay;
     if ((s->early > START_STREAK && s->alive == 0) || s->barren > 50 + 10 * s->board->workers) give_up(s, status);
-    restart_due(s);
     pm_board_wake_all(s->board);
 }
 
