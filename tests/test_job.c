@@ -78,9 +78,9 @@ static void rounds_start_over(void **state)
                 if (i % 2 == round - 1) atomic_store(&s.job->word[i], pm_word(PM_DONE, 0, 1, round));
         s.job->renewed = befores[k] - 5; /* as it would be after so many rounds */
         for (uint32_t i = 0; i < s.job->spread; i++) atomic_store(&s.job->range[i].v, pm_range(9, 9, befores[k]));
-        atomic_store(&s.job->head, pm_word(PM_FREE, 0, 0, befores[k]));
+        atomic_store(s.job->head, pm_word(PM_FREE, 0, 0, befores[k]));
         open_job(&work);
-        if (befores[k] > 0xf0000000u) assert_int_equal(pm_word_round(atomic_load(&s.job->head)), 1);
+        if (befores[k] > 0xf0000000u) assert_int_equal(pm_word_round(atomic_load(s.job->head)), 1);
         run_to_the_end(2);
         all_done_once(5000);
         pm_job_close(s.job);

@@ -19,7 +19,7 @@ static struct pm_death death_of(unsigned slot)
 static void claim_by_hand(unsigned slot, uint32_t chunk, unsigned attempt, uint64_t from, uint64_t item, uint32_t exact)
 {
     struct pm_spot *spot = &s.board->slot[slot].spot;
-    uint32_t round = pm_word_round(atomic_load(&s.job->head));
+    uint32_t round = pm_word_round(atomic_load(s.job->head));
     atomic_store(&s.job->word[chunk], pm_word(PM_CLAIMED, attempt, pm_owner(slot, 1), round));
     atomic_store(&spot->from, from);
     atomic_store(&spot->item, item);
@@ -152,7 +152,7 @@ static void only_what_the_dead_held_is_given_back(void **state)
     open_scene(2);
     struct pm_death death = death_of(5);
     scene_of_ten_chunks(PM_HOW_ITEMS, 2, false);
-    uint32_t round = pm_word_round(atomic_load(&s.job->head));
+    uint32_t round = pm_word_round(atomic_load(s.job->head));
     uint64_t living = pm_word(PM_CLAIMED, 0, pm_owner(4, 1), round), next_life = pm_word(PM_CLAIMED, 0, pm_owner(5, 2),
                                                                                          round),
              old = pm_word(PM_CLAIMED, 0, pm_owner(5, 1), round - 1), done = pm_word(PM_DONE, 0, pm_owner(5, 1), round);
@@ -200,7 +200,7 @@ static void popped_and_never_claimed(void **state)
     struct pm_death death = death_of(1);
     for (uint32_t lost = 1; lost <= 5; lost++) {
         scene_of_ten_chunks(PM_HOW_ITEMS, 2, false);
-        uint32_t round = pm_word_round(atomic_load(&s.job->head));
+        uint32_t round = pm_word_round(atomic_load(s.job->head));
         uint64_t own = pm_range_first(1, s.job->spread, 10, round);
         atomic_store(&s.job->range[1].v, pm_range(pm_range_lo(own) + lost, pm_range_hi(own), round));
         (void)pm_job_repair(s.board, s.job, &death);
@@ -220,16 +220,16 @@ static void died_at_the_end_of_a_round(void **state)
     for (int moving = 0; moving < 2; moving++) {
         struct pm_work work = work_of(PM_WINDOW + 100u, 1); /* two rounds */
         open_job(&work);
-        uint64_t head = atomic_load(&s.job->head);
+        uint64_t head = atomic_load(s.job->head);
         uint32_t round = pm_word_round(head);
         for (uint32_t i = 0; i < PM_WINDOW; i++) {
             atomic_store(&s.job->word[i], pm_word(PM_DONE, 0, pm_owner(5, 1), round));
             atomic_store(&s.done[i], 1);
         }
         for (uint32_t i = 0; i < s.job->spread; i++) atomic_store(&s.job->range[i].v, pm_range(3, 3, round));
-        if (moving) atomic_store(&s.job->head, pm_word(PM_MOVING, 0, pm_owner(5, 1), round));
+        if (moving) atomic_store(s.job->head, pm_word(PM_MOVING, 0, pm_owner(5, 1), round));
         assert_int_equal(pm_job_repair(s.board, s.job, &death), 0);
-        assert_int_equal(atomic_load(&s.job->head), head);
+        assert_int_equal(atomic_load(s.job->head), head);
         run_to_the_end(2);
         all_done_once(PM_WINDOW + 100u);
         pm_job_close(s.job);

@@ -55,6 +55,7 @@ int pm_board_open(struct pm_board **out, struct pm_arena *arena, unsigned worker
     for (unsigned j = 0; j < PM_JOBS; j++) {
         struct pm_job *job = &b->job[j];
         job->index = j;
+        job->head = &b->head[j];
         atomic_store(&job->serial, j + 1); /* and PM_JOBS more for each call: never the same twice */
         job->workers = workers;
         job->spread = b->spread;
@@ -76,7 +77,7 @@ void pm_board_wake(struct pm_board *b, uint32_t chunks)
 bool pm_board_busy(struct pm_board *b)
 {
     for (uint64_t rest = atomic_load(&b->used); rest; rest &= rest - 1) {
-        enum pm_state s = pm_word_state(atomic_load(&b->job[__builtin_ctzll(rest)].head));
+        enum pm_state s = pm_word_state(atomic_load(&b->head[__builtin_ctzll(rest)]));
         if (s == PM_OPEN || s == PM_MOVING || s == PM_CANCELLED) return true;
     }
     return false;

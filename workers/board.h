@@ -52,8 +52,7 @@ struct pm_round {
 
 struct pm_job {
     /* Read by every worker that looks for work. */
-    alignas(128) _Atomic uint64_t head; /* state and round: see DESIGN.md */
-    struct pm_round round[2];
+    alignas(128) struct pm_round round[2];
     _Atomic uint32_t deaths;            /* the supervisor: workers that died while this job was open */
     _Atomic uint32_t stop;              /* anyone: nothing more is to be started */
 
@@ -71,6 +70,7 @@ struct pm_job {
 
     /* Constant while the pool lives, but for what the opener notes now and then. */
     alignas(128) uint32_t index, workers, spread; /* descriptor's number; workers of the pool; ranges at most */
+    _Atomic uint64_t *head;             /* of board->head: state and round, see DESIGN.md */
     uint32_t words;                     /* the opener: committed, so many chunks a round may have */
     uint32_t renewed;                   /* the opener: the round in which all ranges were last written */
     struct pm_line *range;
@@ -83,6 +83,7 @@ struct pm_job {
 
 struct pm_board {
     alignas(128) struct pm_event work;  /* workers sleep here: jobs opened, rounds opened, deaths, stop */
+    _Atomic uint64_t head[PM_JOBS];     /* with the event, so that who is woken by the one has the other with it */
     /* On a line of their own: idle workers spin on the one above. */
     alignas(128) _Atomic uint64_t used; /* the caller's side: bit j = job j has been open at some time */
     _Atomic uint32_t stop; /* the caller's side: workers end when nothing is open */

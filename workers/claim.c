@@ -271,18 +271,18 @@ void pm_round_move(struct pm_board *board, struct pm_job *job, const struct pm_v
 {
     uint64_t head = v->head;
     if (v->last) {
-        if (atomic_compare_exchange_strong(&job->head, &head, pm_word(PM_FINISHED, 0, 0, v->round)))
+        if (atomic_compare_exchange_strong(job->head, &head, pm_word(PM_FINISHED, 0, 0, v->round)))
             pm_event_notify(&job->done, INT_MAX);
         return;
     }
-    if (!atomic_compare_exchange_strong(&job->head, &head, pm_word(PM_MOVING, 0, owner, v->round))) return;
+    if (!atomic_compare_exchange_strong(job->head, &head, pm_word(PM_MOVING, 0, owner, v->round))) return;
     if (!atomic_load(&job->stop) && pm_round_plan(job, v->first + v->items, v->round + 1)) {
-        atomic_store(&job->head, pm_word(PM_OPEN, 0, 0, v->round + 1));
+        atomic_store(job->head, pm_word(PM_OPEN, 0, 0, v->round + 1));
         uint32_t chunks = atomic_load_explicit(&job->round[(v->round + 1) & 1u].chunks, R);
         pm_board_wake(board, chunks);
         if (atomic_load(&job->stop)) pm_job_stop(board, job); /* whoever stopped it may have met MOVING */
     } else {
-        atomic_store(&job->head, pm_word(PM_FINISHED, 0, 0, v->round));
+        atomic_store(job->head, pm_word(PM_FINISHED, 0, 0, v->round));
         pm_event_notify(&job->done, INT_MAX);
     }
 }
@@ -374,7 +374,7 @@ bool pm_job_work(struct pm_worker *me, struct pm_job *job)
     /* Sequentially consistent, before the head is read: whoever wants to start the rounds over looks for it. */
     atomic_store(&me->slot->spot.job, job->index + 1);
     for (;;) {
-        uint64_t head = atomic_load(&job->head);
+        uint64_t head = atomic_load(job->head);
         if (pm_word_state(head) == PM_OPEN) { /* lines that come from the caller's CPU: all at once, not one after another */
             __builtin_prefetch(&job->serial);
             __builtin_prefetch((const char *)&job->serial + 64);

@@ -83,12 +83,12 @@ static bool empty_of_workers(struct pm_board *board, const struct pm_job *job)
 
 static uint32_t next_round(struct pm_board *board, struct pm_job *job)
 {
-    uint32_t last = pm_word_round(atomic_load_explicit(&job->head, R));
+    uint32_t last = pm_word_round(atomic_load_explicit(job->head, R));
     bool over = last >= LAST_ROUND && empty_of_workers(board, job);
     if (over) {
         for (uint32_t i = 0; i < job->words; i++) atomic_store_explicit(&job->word[i], 0, R);
         last = 0;
-        atomic_store(&job->head, pm_word(PM_FREE, 0, 0, 0)); /* a worker that comes now reads this round or a later one */
+        atomic_store(job->head, pm_word(PM_FREE, 0, 0, 0)); /* a worker that comes now reads this round or a later one */
     }
     if (over || last - job->renewed >= RENEW_ROUNDS) {
         for (uint32_t i = 0; i < job->spread; i++) atomic_store_explicit(&job->range[i].v, pm_range(0, 0, last), R);
@@ -113,7 +113,7 @@ uint32_t pm_job_open(struct pm_board *board, struct pm_job *job, const struct pm
     (void)pm_round_plan(job, 0, round); /* the caller's side opens no job of nothing */
     uint32_t chunks = atomic_load_explicit(&job->round[round & 1u].chunks, R);
     /* Release: a worker that does not see this yet has taken its key before the notify that follows. */
-    atomic_store_explicit(&job->head, pm_word(PM_OPEN, 0, 0, round), memory_order_release);
+    atomic_store_explicit(job->head, pm_word(PM_OPEN, 0, 0, round), memory_order_release);
     uint64_t bit = UINT64_C(1) << job->index;
     if (!(atomic_load_explicit(&board->used, R) & bit)) atomic_fetch_or(&board->used, bit);
     return chunks;
@@ -121,7 +121,7 @@ uint32_t pm_job_open(struct pm_board *board, struct pm_job *job, const struct pm
 
 bool pm_job_finished(const struct pm_job *job)
 {
-    uint64_t head = atomic_load_explicit(&((struct pm_job *)(uintptr_t)job)->head, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(job->head, memory_order_acquire);
     return pm_word_state(head) == PM_FINISHED;
 }
 
@@ -155,19 +155,19 @@ void pm_job_settle(struct pm_job *job, uint64_t head)
     struct pm_view v;
     if (pm_word_state(head) != PM_CANCELLED || !pm_round_read(job, head, &v)) return;
     if (!pm_round_settled(job, &v, true)) return;
-    if (atomic_compare_exchange_strong(&job->head, &head, pm_word(PM_FINISHED, 0, 0, v.round)))
+    if (atomic_compare_exchange_strong(job->head, &head, pm_word(PM_FINISHED, 0, 0, v.round)))
         pm_event_notify(&job->done, INT_MAX);
 }
 
 void pm_job_stop(struct pm_board *board, struct pm_job *job)
 {
     atomic_store(&job->stop, 1);
-    uint64_t head = atomic_load(&job->head);
+    uint64_t head = atomic_load(job->head);
     /* A head that is MOVING needs nothing: its owner looks at `stop` after it has opened the next round, and so does
      * whoever enters the round that a repair opens again. */
     while (pm_word_state(head) == PM_OPEN) {
         uint64_t cancelled = pm_word(PM_CANCELLED, 0, 0, pm_word_round(head));
-        if (atomic_compare_exchange_strong(&job->head, &head, cancelled)) head = cancelled;
+        if (atomic_compare_exchange_strong(job->head, &head, cancelled)) head = cancelled;
     }
     pm_job_settle(job, head);
     pm_board_wake_all(board);
@@ -203,7 +203,7 @@ void pm_job_failures(struct pm_job *job, struct pm_failures *to, uint64_t base)
     if (logged > PM_LOG) to->total += logged - PM_LOG;
     if (!atomic_load_explicit(&job->stop, R)) return;
     /* What a stopped job never ran: its cancelled chunks, and all rounds that were not opened. */
-    (void)pm_round_read(job, atomic_load(&job->head), &v);
+    (void)pm_round_read(job, atomic_load(job->head), &v);
     for (uint32_t i = 0; i < v.chunks; i++) {
         uint64_t w = atomic_load_explicit(&job->word[i], memory_order_acquire);
         if (pm_word_state(w) != PM_CANCELLED) continue;

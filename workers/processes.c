@@ -216,8 +216,8 @@ static void expect(struct pm_processes *p)
     uint32_t taken = atomic_load_explicit(&p->taken, memory_order_relaxed);
     if (!(~taken & ((1u << PM_JOBS) - 1))) return;
     struct pm_job *job = &p->board->job[__builtin_ctz(~taken)];
-    __builtin_prefetch(&job->head, 1);
-    __builtin_prefetch((const char *)&job->head + 64, 1);
+    __builtin_prefetch(job->head, 1);
+    __builtin_prefetch(job->round, 1);
     __builtin_prefetch(&job->left, 1);
     __builtin_prefetch(&job->serial, 1);
     __builtin_prefetch((const char *)&job->serial + 64, 1);
@@ -315,7 +315,7 @@ static bool spin(struct pm_job *job, int64_t ns)
     int64_t end = -1, now;
     do {
         for (int i = 0; i < 64; i++) {
-            if (pm_word_state(atomic_load_explicit(&job->head, memory_order_acquire)) == PM_FINISHED) return true;
+            if (pm_word_state(atomic_load_explicit(job->head, memory_order_acquire)) == PM_FINISHED) return true;
             if (i % 16 == 15) pm_pause();
         }
         now = pm_now();

@@ -87,14 +87,14 @@ static uint64_t verdict_resent(struct pm_board *board, struct pm_job *job, const
 unsigned pm_job_repair(struct pm_board *board, struct pm_job *job, const struct pm_death *death)
 {
     uint32_t owner = pm_owner(death->slot, death->gen);
-    uint64_t head = atomic_load(&job->head);
+    uint64_t head = atomic_load(job->head);
     enum pm_state state = pm_word_state(head);
     if (state == PM_FINISHED) pm_event_notify(&job->done, INT_MAX); /* it may have died before it could tell */
     if (state != PM_OPEN && state != PM_MOVING && state != PM_CANCELLED) return 0;
     /* Before any word changes: whoever sees a changed word must also see that ranges and `left` are no longer to be trusted. */
     atomic_fetch_add(&job->deaths, 1);
     struct pm_view v;
-    do head = atomic_load(&job->head);
+    do head = atomic_load(job->head);
     while (!pm_round_read(job, head, &v));
     unsigned held = 0;
     /* A chunk that is claimed keeps its round from ending, so if the dead worker holds one it is in this round. */
@@ -106,7 +106,7 @@ unsigned pm_job_repair(struct pm_board *board, struct pm_job *job, const struct 
         held++;
     }
     uint64_t moving = pm_word(PM_MOVING, 0, owner, v.round);
-    atomic_compare_exchange_strong(&job->head, &moving, pm_word(PM_OPEN, 0, 0, v.round));
-    pm_job_settle(job, atomic_load(&job->head));
+    atomic_compare_exchange_strong(job->head, &moving, pm_word(PM_OPEN, 0, 0, v.round));
+    pm_job_settle(job, atomic_load(job->head));
     return held;
 }

@@ -24,7 +24,7 @@ static inline bool pm_round_read(const struct pm_job *job, uint64_t head, struct
     v->chunks = atomic_load_explicit(&p->chunks, memory_order_acquire);
     v->ranges = atomic_load_explicit(&p->ranges, memory_order_acquire);
     v->last = atomic_load_explicit(&p->last, memory_order_acquire);
-    return atomic_load_explicit(&job->head, memory_order_relaxed) == head;
+    return atomic_load_explicit(job->head, memory_order_relaxed) == head;
 }
 
 static inline uint64_t pm_chunk_first(const struct pm_view *v, uint32_t chunk) { return v->first + chunk * v->grain; }

@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "shm/size.h"
 #include "workers/job.h"
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -17,7 +18,7 @@
 #endif
 
 #define R memory_order_relaxed
-#define STEP (4u << 20) /* bytes mapped ahead between two looks for work */
+#define STEP ((size_t)4 << 20) /* bytes mapped ahead between two looks for work */
 
 static void settle_in(struct pm_board *board, unsigned index, pid_t parent)
 {
@@ -42,7 +43,7 @@ static void settle_in(struct pm_board *board, unsigned index, pid_t parent)
 
 /* Maps memory that the application has just allocated into this worker's page tables while there is nothing else to do: the first map
  * over it then does not pay for page faults. */
-static bool map_ahead(struct pm_board *board, uint32_t *seen, size_t *done)
+static bool map_ahead(struct pm_board *board, unsigned index, uint32_t *seen, size_t *done)
 {
     uint32_t last = atomic_load_explicit(&board->fresh, memory_order_acquire);
     if (*seen == last) return false;
@@ -50,8 +51,10 @@ static bool map_ahead(struct pm_board *board, uint32_t *seen, size_t *done)
     unsigned i = *seen % PM_FRESH;
     size_t offset = atomic_load_explicit(&board->extent[i].offset, R), bytes = atomic_load_explicit(&board->extent[i].bytes, R);
     if (*done < bytes && pm_arena_has(&board->arena, board->arena.base + offset, bytes)) {
-        size_t n = bytes - *done < STEP ? bytes - *done : STEP;
-        pm_arena_populate(&board->arena, offset + *done, n);
+        /* From this worker's own part on, which is where it begins in a job: that much is there in the shortest time. */
+        size_t part = bytes / board->workers / STEP * STEP * index, at = (part + *done) % bytes;
+        size_t n = pm_size_min(pm_size_min(STEP, bytes - *done), bytes - at);
+        pm_arena_populate(&board->arena, offset + at, n);
         *done += n;
     } else {
         ++*seen;
@@ -83,7 +86,7 @@ static void loop(struct pm_worker *me)
         if (atomic_load(&board->stop)) return;
         bool spin = may_spin || (in_job && pm_board_busy(board));
         if (spin && pm_event_spin(&board->work, key, board->spin_ns)) continue;
-        if (map_ahead(board, &seen, &done)) continue;
+        if (map_ahead(board, me->index, &seen, &done)) continue;
         (void)fflush(stdout); /* what the function printed */
         (void)pm_event_wait(&board->work, key, -1);
     }

@@ -450,7 +450,7 @@ static void look(struct call *c, int64_t now)
 
 static void read_round(struct call *c)
 {
-    while (!pm_round_read(c->job, atomic_load(&c->job->head), &c->v)) continue;
+    while (!pm_round_read(c->job, atomic_load(c->job->head), &c->v)) continue;
     c->cursor = 0;
 }
 
@@ -458,7 +458,7 @@ static void read_round(struct call *c)
 static void advance(struct call *c)
 {
     struct pm_job *job = c->job;
-    uint64_t head = atomic_load(&job->head);
+    uint64_t head = atomic_load(job->head);
     if (atomic_load(&job->stop)) {
         if (pm_word_state(head) == PM_OPEN) pm_job_stop(c->p->board, job);
         else pm_job_settle(job, head);

@@ -109,7 +109,7 @@ static bool check(struct serve *s, const struct pm_frame *f, struct pm_view *v)
     struct pm_board *board = s->me->board;
     if (f->kind != PM_FRAME_CHUNK || f->owner != s->me->owner || f->job >= PM_JOBS) return false;
     struct pm_job *job = &board->job[f->job];
-    while (!pm_round_read(job, atomic_load(&job->head), v)) continue;
+    while (!pm_round_read(job, atomic_load(job->head), v)) continue;
     if (v->round != f->round || f->chunk >= v->chunks || atomic_load_explicit(&job->serial, R) != f->serial) return false;
     /* Acquire: what an earlier owner of the chunk has written to the board is seen by this one. */
     if (atomic_load(&job->word[f->chunk]) != pm_word(PM_CLAIMED, f->attempt, f->owner, f->round)) return false;
