@@ -44,7 +44,16 @@ const char *pmap_strerror(int error)
     case PMAP_EOVERFLOW: return "a size does not fit in size_t";
     case PMAP_ENOTSUP: return "not supported by this executor or build";
     case PMAP_ESYSTEM: return "the operating system refused something";
-    case PMAP_ECANCELLED: return "the pool was terminated during the call";
+    case PMAP_ECANCELLED: return "cancelled, or the pool was terminated";
+    case PMAP_ETIMEDOUT: return "the time to wait is over";
+    case PMAP_EOWNERDEAD: return "the last owner died while it held the lock";
+    case PMAP_ETOOBIG: return "larger than was agreed";
+    case PMAP_EPERM: return "held by another, or not held by the caller";
+    case PMAP_EDEADLOCK: return "the caller would wait for itself";
+    case PMAP_ESOURCE: return "the source of inputs failed";
+    case PMAP_ENOENT: return "no such program or file";
+    case PMAP_EACCES: return "the program or file may not be used";
+    case PMAP_ESTATUS: return "a command failed";
     default: return "unknown error number";
     }
 }

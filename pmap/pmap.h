@@ -56,7 +56,16 @@ enum {
     PMAP_EOVERFLOW = -9,   /* count times size does not fit in size_t */
     PMAP_ENOTSUP = -10,    /* this executor or build cannot do that (a deadline on threads, ZeroMQ not built in) */
     PMAP_ESYSTEM = -11,    /* the operating system refused something; the text names the call and the reason */
-    PMAP_ECANCELLED = -12  /* the call was ended by pmap_pool_terminate() in another thread */
+    PMAP_ECANCELLED = -12, /* the call was ended by pmap_pool_terminate() in another thread; a future was cancelled or killed */
+    PMAP_ETIMEDOUT = -13,  /* the time given to a wait is over; nothing was changed */
+    PMAP_EOWNERDEAD = -14, /* you hold the lock, but its last owner died with it: repair what it guards */
+    PMAP_ETOOBIG = -15,    /* a message or result is larger than was agreed; the text gives both sizes */
+    PMAP_EPERM = -16,      /* the object is held by another, or not held by the caller */
+    PMAP_EDEADLOCK = -17,  /* the caller holds it already: it would wait for itself */
+    PMAP_ESOURCE = -18,    /* the caller's source of inputs reported an error */
+    PMAP_ENOENT = -19,     /* the program or file to run does not exist */
+    PMAP_EACCES = -20,     /* the program or file to run may not be run or opened */
+    PMAP_ESTATUS = -21     /* a command ended with another status than 0, or by a signal; the text names it */
 };
 
 /* A few words on an error number, such as "some items failed".  Static text, never NULL.  Any thread; does not block. */

@@ -259,13 +259,17 @@ static void numbers_never_change(const struct pm_path *path)
         {PMAP_EOVERFLOW, -9, "a size does not fit in size_t"}, {PMAP_ENOTSUP, -10,
                                                                 "not supported by this executor or build"},
         {PMAP_ESYSTEM, -11, "the operating system refused something"},
-        {PMAP_ECANCELLED, -12, "the pool was terminated during the call"},
+        {PMAP_ECANCELLED, -12, "cancelled, or the pool was terminated"}, {PMAP_ETIMEDOUT, -13, "the time to wait is over"},
+        {PMAP_EOWNERDEAD, -14, "the last owner died while it held the lock"}, {PMAP_ETOOBIG, -15, "larger than was agreed"},
+        {PMAP_EPERM, -16, "held by another, or not held by the caller"}, {PMAP_EDEADLOCK, -17, "the caller would wait for itself"},
+        {PMAP_ESOURCE, -18, "the source of inputs failed"}, {PMAP_ENOENT, -19, "no such program or file"},
+        {PMAP_EACCES, -20, "the program or file may not be used"}, {PMAP_ESTATUS, -21, "a command failed"},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         assert_int_equal(all[i].is, all[i].pinned);
         assert_string_equal(pmap_strerror(all[i].pinned), all[i].words);
     }
-    assert_string_equal(pmap_strerror(-13), "unknown error number");
+    assert_string_equal(pmap_strerror(-22), "unknown error number");
     assert_string_equal(pmap_strerror(1), "unknown error number");
     assert_int_equal(PMAP_RETRY, -1);
     assert_int_equal(PMAP_CAUSE_CODE, 1);
