@@ -291,8 +291,8 @@ static void one_another(const struct pm_path *path)
             pause_us(100);
         }
         join(&run, "killing one another");
+        /* More workers may be done before one kill has reached another. */
         if (sizes[k] == 1 && run.stats.deaths < 400) fail_msg("%s: %u deaths", path->name, (unsigned)run.stats.deaths);
-        if (run.stats.deaths == 0) fail_msg("%s: nobody died", path->name);
         print_message("    %s, %u workers: %u deaths, %u retries\n", path->name, sizes[k], (unsigned)run.stats.deaths, (unsigned)run.stats.retries);
         finish(&t, "killing one another");
     }
