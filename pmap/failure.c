@@ -30,7 +30,7 @@ static unsigned long this_thread(void)
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kept *_Atomic all; /* written under the lock; looked at without it to see that there is nothing */
 
-static void say(char *line, const struct pm_failure *f, uint64_t first, uint64_t count)
+void pm_failure_say(char *line, size_t bytes, const struct pm_failure *f, uint64_t first, uint64_t count)
 {
     char which[64], what[128];
     const char *name;
@@ -44,10 +44,13 @@ static void say(char *line, const struct pm_failure *f, uint64_t first, uint64_t
     case PM_EXIT: (void)snprintf(what, sizeof what, "its worker exited with status %d", f->value); break;
     case PM_TIMEOUT: (void)snprintf(what, sizeof what, "it ran longer than its time-out"); break;
     case PM_MEMORY: (void)snprintf(what, sizeof what, "its worker was killed for want of memory"); break;
-    case PM_CANCEL: (void)snprintf(line, LINE, "%s: not run, the call stopped before", which); return;
+    case PM_LARGE: (void)snprintf(what, sizeof what, "its result of %d bytes is larger than result_max", f->value); break;
+    case PM_CANCEL:
+        (void)snprintf(line, bytes, f->attempts ? "%s: ended while it ran" : "%s: not run, it was cancelled before", which);
+        return;
     default: (void)snprintf(what, sizeof what, "the function returned %d", f->value); break;
     }
-    (void)snprintf(line, LINE, "%s: %s%s%s, %u attempt%s", which, what, f->text[0] ? ": " : "", f->text, f->attempts,
+    (void)snprintf(line, bytes, "%s: %s%s%s, %u attempt%s", which, what, f->text[0] ? ": " : "", f->text, f->attempts,
                    f->attempts == 1 ? "" : "s");
 }
 
@@ -96,7 +99,7 @@ void pm_failures_keep(pmap_pool *pool, struct pm_failure *list, size_t n, uint64
     for (size_t i = 0; i < n; i++) {
         const struct pm_failure *f = &list[i];
         uint64_t first = f->item * unit, end = f->item + f->count > count / unit ? count : (f->item + f->count) * unit;
-        say(k->texts + i * LINE, f, base + first, end - first);
+        pm_failure_say(k->texts + i * LINE, LINE, f, base + first, end - first);
         k->list[i] = (pmap_failure){.item = base + first, .count = end - first, .cause = (pmap_cause)f->cause, .value = f->value,
                                     .attempts = f->attempts, .text = k->texts + i * LINE};
     }

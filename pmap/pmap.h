@@ -211,7 +211,8 @@ typedef enum {
     PMAP_CAUSE_EXIT = 3,    /* its worker exited with status `value` inside the function */
     PMAP_CAUSE_TIMEOUT = 4, /* it ran longer than timeout_s and was killed */
     PMAP_CAUSE_MEMORY = 5,  /* the kernel ended its worker for want of memory */
-    PMAP_CAUSE_CANCELLED = 6/* it was never run: the call stopped before */
+    PMAP_CAUSE_CANCELLED = 6, /* it was never run, as the call stopped before; or it was ended while it ran */
+    PMAP_CAUSE_SIZE = 7       /* its result was larger than agreed: `value` bytes */
 } pmap_cause;
 
 typedef struct pmap_failure {
@@ -226,6 +227,97 @@ typedef struct pmap_failure {
 /* The failures of the calling thread's last map on this pool, by item, or NULL with *count = 0.  At most 1,048,576 are listed;
  * pmap_stats counts all.  The pool's until the calling thread's next map on it, or its end.  Does not block. */
 PMAP_API const pmap_failure *pmap_failures(pmap_pool *pool, size_t *count);
+
+/* ---- Futures: work given in one by one ----
+ * For processes with the shared-memory channel, threads and the serial executor; a pool with the ZeroMQ channel takes maps only
+ * (PMAP_ENOTSUP).  On threads no task can be ended from outside.  A serial pool runs a task in the thread that waits for one, asks whether
+ * one is done, or polls.  Tasks begin in the order in which they were given in. */
+typedef struct pmap_future pmap_future;
+
+/* Works on `bytes` bytes of input, 64-byte aligned when there are more than 64.  Returns as the functions of the maps do. */
+typedef int pmap_work_fn(pmap_task *task, const void *in, size_t bytes);
+
+/* Room for the task's result of `bytes` bytes, not set to zero; the last call counts, and without one the result is empty.  NULL when that is
+ * more than `result_max`: the task then fails with PMAP_CAUSE_SIZE, whatever it returns.  In a map NULL. */
+PMAP_API void *pmap_task_result(pmap_task *task, size_t bytes);
+
+/* Called by pmap_pool_poll() in the thread that called that, once, when the future has finished.  It may submit, and may free the future. */
+typedef void pmap_done_fn(pmap_future *future, void *arg);
+
+typedef struct pmap_submit_options {
+    size_t size;             /* set by PMAP_SUBMIT_OPTIONS_INIT */
+    void *arg;               /* for pmap_task_arg(): the pointer as it is */
+    size_t result_max;       /* most bytes of the result; up to 64 cost nothing; 0 = 64 */
+    double timeout_s;        /* seconds it may run, then its worker is killed; 0 = no limit; processes only */
+    int retries;             /* as in pmap_map_options */
+    int once;
+    uint64_t seed;           /* for pmap_task_random(), with the task's index */
+    pmap_done_fn *done;      /* callback, or NULL */
+    void *done_arg;          /* for it, and for pmap_future_arg() */
+} pmap_submit_options;
+#define PMAP_SUBMIT_OPTIONS_INIT { sizeof(pmap_submit_options), 0, 0, 0.0, 2, 0, 0, 0, 0 }
+
+/* Gives in one task and returns at once.  The input is copied, unless it lies in pmap_alloc() memory: that must not change before the
+ * task has finished.  *future is the caller's until pmap_future_free() or the pool's end; future = NULL: nobody will ask for the result
+ * (a callback still gets it).  A future costs 256 bytes of the pool's memory and about 160 of the program's, and what input and
+ * result have beyond 64 bytes each; at most 1,048,576 may exist at once.  Any thread of the process that opened the pool.
+ * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP, PMAP_EFUNCTION, PMAP_ECLOSED, PMAP_EFORK, PMAP_ESYSTEM. */
+PMAP_API int pmap_submit(pmap_pool *pool, pmap_work_fn *function, const void *in, size_t bytes, const pmap_submit_options *options,
+                         pmap_future **future);
+
+/* The same, and waits for it: the result is copied to `result`, whose size *result_bytes gives before and the result's size after; both may be
+ * NULL.  Blocks.  Errors: those of pmap_submit() and pmap_future_get(); PMAP_ETOOBIG also when there is no room for the result. */
+PMAP_API int pmap_apply(pmap_pool *pool, pmap_work_fn *function, const void *in, size_t bytes, void *result, size_t *result_bytes,
+                        const pmap_submit_options *options);
+
+/* Waits until it has finished, at most timeout_s seconds (0 = look only, negative = for ever), and gives its result: *result, which is the
+ * future's, and *bytes; either may be NULL.  Any thread, as often as wanted.
+ * Errors: PMAP_ETIMEDOUT, PMAP_EITEMS (it failed: pmap_future_failure() says how), PMAP_ETOOBIG (its result was larger than result_max),
+ * PMAP_ECANCELLED (cancelled, killed, or the pool was terminated), PMAP_EBROKEN, PMAP_EINVAL, PMAP_ECLOSED, PMAP_EFORK. */
+PMAP_API int pmap_future_get(pmap_future *future, double timeout_s, const void **result, size_t *bytes);
+
+PMAP_API int pmap_future_done(pmap_future *future);           /* 1 = finished, failed or cancelled; 0; or an error.  Does not block */
+PMAP_API size_t pmap_future_index(const pmap_future *future); /* its number: the pool's tasks count from 0; a stream's do so too */
+PMAP_API void *pmap_future_arg(const pmap_future *future);    /* options->done_arg */
+
+/* What ended a future that has finished and is no success: item = its index, cause, signal or code, text.  Else NULL.  The
+ * future's.  Does not block. */
+PMAP_API const pmap_failure *pmap_future_failure(pmap_future *future);
+
+/* Takes back what has not begun: 1; too late: 0; or an error.  Does not block. */
+PMAP_API int pmap_future_cancel(pmap_future *future);
+
+/* The same, and ends it if it runs: its worker is killed and replaced, no other task is charged.  Returns at once; the future then finishes with
+ * PMAP_ECANCELLED, or with its result if it was faster.  On threads what runs sees pmap_task_cancelled() and is not ended: PMAP_ENOTSUP. */
+PMAP_API int pmap_future_kill(pmap_future *future);
+
+/* Gives the future back, with its result.  One that has not finished goes on, and nobody will know its result.  NULL is allowed.  Not
+ * while another thread uses it. */
+PMAP_API void pmap_future_free(pmap_future *future);
+
+/* Several futures of one pool; the same one may be in the list twice, and counts once. */
+typedef enum { PMAP_ANY = 1, PMAP_ALL = 2, PMAP_FIRST_ERROR = 3 } pmap_when;
+
+/* Waits until any of them has finished, all have, or the first has failed (or all have finished), at most timeout_s seconds
+ * (negative = for ever).  Errors: PMAP_ETIMEDOUT, PMAP_EINVAL, PMAP_ENOMEM, PMAP_EBROKEN, PMAP_ECANCELLED, PMAP_ECLOSED, PMAP_EFORK.  That
+ * one has failed is no error of this call. */
+PMAP_API int pmap_wait(pmap_future *const *list, size_t n, pmap_when when, double timeout_s);
+
+/* Hands out the futures of a list in the order in which they finish.  *completed is the caller's until pmap_completed_free(), which must
+ * come before any of its futures that has not been handed out is freed, and before the pool's end. */
+typedef struct pmap_completed pmap_completed;
+PMAP_API int pmap_as_completed(pmap_future *const *list, size_t n, pmap_completed **completed);
+/* The next one, waiting at most timeout_s seconds; *future = NULL when all have been handed out.  Errors as pmap_wait(). */
+PMAP_API int pmap_completed_next(pmap_completed *completed, double timeout_s, pmap_future **future);
+PMAP_API void pmap_completed_free(pmap_completed *completed); /* NULL is allowed */
+
+/* A descriptor for poll(), epoll, libuv or GLib: readable when a future has finished since the last pmap_pool_poll().  The pool's: do not
+ * read or close it.  Errors: PMAP_ENOTSUP, PMAP_ESYSTEM, PMAP_ECLOSED, PMAP_EFORK. */
+PMAP_API int pmap_pool_fd(pmap_pool *pool);
+
+/* Calls the callbacks of all futures that have finished, waiting for the first at most timeout_s seconds (0 = not at all, negative = for
+ * as long as anything is pending).  Returns how many it called, or an error. */
+PMAP_API int pmap_pool_poll(pmap_pool *pool, double timeout_s);
 
 /* ---- What it cost ---- */
 typedef struct pmap_stats {

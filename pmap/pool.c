@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "shm/heap.h"
+#include "pmap/future.h"
 #include "pmap/objects.h"
 #include "workers/cpus.h"
 
@@ -144,14 +145,17 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
     pthread_cond_init(&pool->quiet, NULL);
     pool->ops = executors[o.executor];
     pool->workers = setup.workers;
+    pool->spin_ns = setup.workers < cpus ? setup.spin_ns : 0;
     pool->forks = forks;
     e = -ENOMEM;
     if (o.executor == PMAP_PROCESSES) {
         quieten_openmp();
         pool->objects = pm_objects_now();
     }
-    if (o.executor != PMAP_PROCESSES || pool->objects) e = pool->ops->open(&pool->executor, &setup, text, sizeof text);
+    if (o.executor != PMAP_PROCESSES || pool->objects) e = pm_futures_init(pool);
+    if (!e) e = pool->ops->open(&pool->executor, &setup, text, sizeof text);
     if (e) {
+        pm_futures_close(pool);
         pm_objects_free(pool->objects);
         free(pool);
         if (e == -ENOMEM) return pm_error(PMAP_ENOMEM, "pmap_pool_open: %s", text[0] ? text : "not enough memory");
@@ -182,6 +186,7 @@ static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
 {
     if (!pool) return 0;
     if (pm_pool_foreign(pool)) { /* the parent's workers are none of this child's business */
+        pm_futures_close(pool);
         pool->ops->abandon(pool->executor);
         pm_failures_forget(pool);
         pm_objects_free(pool->objects);
@@ -193,11 +198,14 @@ static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
     atomic_fetch_or(&pool->calls, PM_CLOSED);
     while (!drop && atomic_load(&pool->calls) != PM_CLOSED) pthread_cond_wait(&pool->quiet, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
+    if (drop) pm_futures_cancel(pool);
+    else pm_futures_drain(pool);
     e = pool->ops->end(pool->executor, drop ? grace_ns : -1);
     pthread_mutex_lock(&pool->lock);
     while (atomic_load(&pool->calls) != PM_CLOSED) pthread_cond_wait(&pool->quiet, &pool->lock); /* they return: the executor has ended */
     pthread_mutex_unlock(&pool->lock);
     unlist(pool);
+    pm_futures_close(pool);
     pool->ops->close(pool->executor);
     pm_failures_forget(pool);
     pm_objects_free(pool->objects);

@@ -8,6 +8,7 @@
 #include "pmap/pmap.h"
 #include "workers/executor.h"
 
+struct pm_futures; /* future.h */
 struct pm_objects; /* objects.h */
 
 #define PM_CLOSED 0x80000000u
@@ -17,7 +18,8 @@ struct pmap_pool {
     struct pm_executor *executor;
     struct pm_objects *objects; /* what was loaded when the workers were forked */
     unsigned workers, forks;    /* `forks`: of this process when the pool was opened */
-    bool terminated;
+    int64_t spin_ns;            /* how long a thread that waits for a task spins first */
+    struct pm_futures *futures;
 
     atomic_uint calls;          /* under way; and the bit PM_CLOSED */
     pthread_mutex_t lock;       /* guards what follows */
@@ -46,6 +48,8 @@ int pm_map_check(const char *what, const void *in, size_t count, size_t in_size,
 /* failure.c */
 /* Failures count items from 0; the caller counts from `first`, and `unit` of its items (`count` in all) are one of ours. */
 void pm_failures_keep(pmap_pool *pool, struct pm_failure *list, size_t n, uint64_t first, uint64_t unit, uint64_t count);
+/* The text of one of them, which is about `count` items from `first`. */
+void pm_failure_say(char *line, size_t bytes, const struct pm_failure *f, uint64_t first, uint64_t count);
 void pm_failures_forget(pmap_pool *pool);
 void pm_failures_lock(bool lock); /* around a fork */
 

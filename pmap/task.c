@@ -1,6 +1,7 @@
 /* Calls the user's function, one indirect call an item or chunk, and answers what it asks. */
 #include "pmap/task.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -14,6 +15,7 @@ int pmap_task_cancelled(const pmap_task *task) { return pm_run_stopped(task->run
 
 void pmap_task_item(pmap_task *task, size_t index)
 {
+    if (task->entry) return;
     const struct pm_call *call = task->run->self;
     if (call->unit == 0) { /* in a reduction the block is the item: it cannot be cut */
         uint64_t item = index - task->run->first;
@@ -159,6 +161,7 @@ static inline uint64_t bulk(struct pm_run *run, uint64_t lo, uint64_t hi, int (*
 {
     pmap_task task;
     if (pm_run_stopped(run)) return lo;
+    task.entry = NULL;
     task.run = run;
     task.lo = lo;
     task.hi = hi;
@@ -173,3 +176,33 @@ static inline uint64_t bulk(struct pm_run *run, uint64_t lo, uint64_t hi, int (*
 
 uint64_t pm_call_chunk(struct pm_run *run, uint64_t lo, uint64_t hi) { return bulk(run, lo, hi, call_chunk); }
 uint64_t pm_call_range(struct pm_run *run, uint64_t lo, uint64_t hi) { return bulk(run, lo, hi, call_range); }
+
+/* ---- One task ---- */
+
+void *pmap_task_result(pmap_task *task, size_t bytes)
+{
+    struct pm_entry *e = task->entry;
+    if (!e) return NULL;
+    e->out_bytes = bytes;
+    return bytes <= e->out_max ? e->out : NULL;
+}
+
+int pm_call_work(struct pm_run *run, struct pm_entry *e)
+{
+    pmap_work_fn *function = (pmap_work_fn *)(void (*)(void))e->function;
+    pmap_task task = {.run = run, .lo = e->index, .hi = e->index + 1, .index = e->index, .attempt = run->attempt, .entry = e};
+    int code;
+    do {
+        e->out_bytes = 0;
+        pm_run_at(run, e->index);
+        code = function(&task, e->in, e->in_bytes);
+    } while (again(&task, code));
+    run->attempt = task.attempt;
+    if (e->out_bytes > e->out_max) { /* whatever the function made of that: the result is not there */
+        e->cause = PM_LARGE;
+        clear_text(run);
+        return e->out_bytes < INT_MAX ? (int)e->out_bytes : INT_MAX;
+    }
+    if (code == 0) clear_text(run);
+    return code;
+}

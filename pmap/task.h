@@ -4,12 +4,14 @@
 
 #include "pmap/pmap.h"
 #include "workers/run.h"
+#include "workers/tasks.h"
 
 struct pmap_task {
     struct pm_run *run;
     uint64_t lo, hi;    /* items of the job that this call is for */
     uint64_t index;     /* the caller's index of the current item */
     unsigned attempt;
+    struct pm_entry *entry; /* of a task that was given in by itself; NULL in a map */
     bool seeded;
     uint64_t random;
 };
@@ -28,5 +30,6 @@ uint64_t pm_call_items(struct pm_run *run, uint64_t lo, uint64_t hi);  /* PM_HOW
 uint64_t pm_call_chunk(struct pm_run *run, uint64_t lo, uint64_t hi);  /* PM_HOW_BULK */
 uint64_t pm_call_range(struct pm_run *run, uint64_t lo, uint64_t hi);  /* PM_HOW_BULK */
 uint64_t pm_call_blocks(struct pm_run *run, uint64_t lo, uint64_t hi); /* PM_HOW_ITEMS, an item is a block */
+int pm_call_work(struct pm_run *run, struct pm_entry *entry);          /* one task */
 
 #endif

@@ -6,11 +6,12 @@
 #include <string.h>
 
 #include "shm/size.h"
+#include "workers/tasks.h"
 
 #define PAGE 4096u
 
 struct layout {
-    size_t slots, ranges, tallies, words, logs, end, range_each, tally_each;
+    size_t slots, ranges, tallies, words, logs, tasks, end, range_each, tally_each;
 };
 
 static size_t up(size_t n) { return (n + PAGE - 1) & ~(size_t)(PAGE - 1); }
@@ -32,7 +33,8 @@ static struct layout lay(unsigned workers)
     l.tallies = l.ranges + up(l.range_each * PM_JOBS);
     l.words = l.tallies + up(l.tally_each * PM_JOBS);
     l.logs = l.words + up(sizeof(uint64_t) * (PM_WINDOW + 1)) * PM_JOBS;
-    l.end = l.logs + up(sizeof(struct pm_failure) * PM_LOG) * PM_JOBS;
+    l.tasks = l.logs + up(sizeof(struct pm_failure) * PM_LOG) * PM_JOBS;
+    l.end = l.tasks + pm_tasks_bytes(workers);
     return l;
 }
 
@@ -51,6 +53,7 @@ int pm_board_open(struct pm_board **out, struct pm_arena *arena, unsigned worker
     b->spin_ns = spin_ns;
     b->arena = *arena;
     b->arena.fd = -1;
+    b->tasks_at = l.tasks;
     b->slot = (struct pm_slot *)(void *)(arena->base + l.slots);
     for (unsigned j = 0; j < PM_JOBS; j++) {
         struct pm_job *job = &b->job[j];
@@ -80,7 +83,8 @@ bool pm_board_busy(struct pm_board *b)
         enum pm_state s = pm_word_state(atomic_load(&b->head[__builtin_ctzll(rest)]));
         if (s == PM_OPEN || s == PM_MOVING || s == PM_CANCELLED) return true;
     }
-    return false;
+    struct pm_tasks *tasks = atomic_load(&b->tasks);
+    return tasks && pm_task_waiting(tasks);
 }
 
 void pm_board_wake_all(struct pm_board *b) { pm_event_notify(&b->work, INT_MAX); }

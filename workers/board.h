@@ -17,6 +17,8 @@
 #define PM_LOG (1u << 20)      /* most failures listed a job */
 #define PM_FRESH 8u
 
+struct pm_tasks;               /* tasks.h: the other kind of work */
+
 /* One worker.  `gen` and `pid` are written by the supervisor (pid by the worker too, the same value: first thing, so that a
  * supervisor that takes over after the death of the first knows whom to wait for). */
 struct pm_slot {
@@ -104,6 +106,8 @@ struct pm_board {
     struct { _Atomic uint64_t offset, bytes; } extent[PM_FRESH];
 
     struct pm_job job[PM_JOBS];
+    struct pm_tasks *_Atomic tasks;      /* the caller's side, at the first task: tasks.h */
+    size_t tasks_at;                    /* where in the arena they will be */
     struct pm_slot *slot;
 };
 
@@ -115,7 +119,7 @@ int pm_board_open(struct pm_board **board, struct pm_arena *arena, unsigned work
 void pm_board_wake(struct pm_board *board, uint32_t chunks);
 void pm_board_wake_all(struct pm_board *board);
 
-/* Is any job neither closed nor finished? */
+/* Is any job neither closed nor finished, or any task waiting? */
 bool pm_board_busy(struct pm_board *board);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 struct pm_heap;
+struct pm_desk;
 struct pm_run;   /* workers/run.h: what a body sees while it runs */
 struct pm_executor;
 
@@ -48,7 +49,7 @@ struct pm_work {
     size_t arg_size;
 };
 
-enum pm_cause { PM_CODE = 1, PM_SIGNAL, PM_EXIT, PM_TIMEOUT, PM_MEMORY, PM_CANCEL };
+enum pm_cause { PM_CODE = 1, PM_SIGNAL, PM_EXIT, PM_TIMEOUT, PM_MEMORY, PM_CANCEL, PM_LARGE };
 
 #define PM_TEXT 112
 
@@ -79,12 +80,20 @@ struct pm_setup {
     unsigned cpus;
     size_t memory;          /* for the arena's data part */
     int64_t spin_ns;        /* 0 = never */
+    int bell;               /* an eventfd that becomes readable when a task has finished and somebody wants to know that way */
     bool keep_fds, huge, zmq;
 };
 
 struct pm_executor_ops {
     const char *name;
     int (*open)(struct pm_executor **executor, const struct pm_setup *setup, char *text, size_t bytes);
+    /* The side of tasks (desk.h) where work is given in one by one; makes ready what runs them.  NULL with *error: -EOPNOTSUPP, -errno. */
+    struct pm_desk *(*desk)(struct pm_executor *executor, int *error);
+    /* While a thread waits for a task: the serial executor runs one, 1; processes look whether the supervisor lives when `late`.  0 when
+     * there is nothing to do, -EPIPE: broken, -ECANCELED: ended. */
+    int (*attend)(struct pm_executor *executor, bool late);
+    int (*kill)(struct pm_executor *executor, uint32_t task, uint32_t turn); /* ends it while it runs; -EOPNOTSUPP */
+    void (*timed)(struct pm_executor *executor, int64_t timeout_ns, int change); /* one more (1) or fewer (-1) task has this deadline; NULL */
     /* Blocks until all is done, failed or cancelled.  0 = the job ran (look at failures), or -errno with result->text set.
      * -EPIPE: broken, workers die without progress.  Several threads may call at once. */
     int (*run)(struct pm_executor *executor, const struct pm_work *work, struct pm_result *result);

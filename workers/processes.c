@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -121,6 +122,8 @@ static void processes_close(struct pm_executor *e)
 #endif
     if (p->pidfd >= 0) close(p->pidfd);
     if (p->control >= 0) close(p->control);
+    if (p->setup.bell >= 0) close(p->setup.bell);
+    pm_desk_close(&p->desk);
     pm_heap_close(p->heap);
     pm_arena_close(&p->arena);
     pthread_mutex_destroy(&p->lock);
@@ -133,9 +136,12 @@ static int processes_open(struct pm_executor **out, const struct pm_setup *setup
     if (!p) return -ENOMEM;
     p->setup = *setup;
     p->pidfd = p->control = p->arena.fd = -1;
+    p->setup.bell = pm_fd_above_stdio(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     pthread_mutex_init(&p->lock, NULL);
     const char *what = "reserving shared memory";
-    int e = pm_arena_open(&p->arena, pm_board_bytes(setup->workers), setup->memory + OWN_BYTES, setup->huge);
+    int e = p->setup.bell < 0 ? -EMFILE : 0;
+    if (e) what = "eventfd";
+    else e = pm_arena_open(&p->arena, pm_board_bytes(setup->workers), setup->memory + OWN_BYTES, setup->huge);
     if (!e) e = pm_heap_open(&p->heap, &p->arena);
     if (!e) {
         what = "committing the pool's bookkeeping";
@@ -172,7 +178,7 @@ static int processes_end(struct pm_executor *e, int64_t grace_ns)
 #ifdef HAVE_ZMQ
     pm_zmq_bye(p);
 #endif
-    order(p, (struct pm_order){PM_ORDER_CLOSE, grace_ns >= 0 ? grace_ns : CLOSE_NS});
+    order(p, (struct pm_order){.what = PM_ORDER_CLOSE, .grace_ns = grace_ns >= 0 ? grace_ns : CLOSE_NS});
     pm_board_wake_all(p->board);
     int result = 0;
     if (p->supervisor.pid) {
@@ -194,6 +200,8 @@ static void processes_forked(struct pm_executor *e)
     /* Without this the supervisor would not see the application go while a forked child lives. */
     if (p->control >= 0) close(p->control);
     if (p->pidfd >= 0) close(p->pidfd);
+    if (p->setup.bell >= 0) close(p->setup.bell);
+    p->setup.bell = -1;
     p->control = p->pidfd = -1;
 }
 
@@ -203,6 +211,7 @@ static void processes_abandon(struct pm_executor *e)
 #ifdef HAVE_ZMQ
     pm_zmq_abandon(p);
 #endif
+    pm_desk_close(&p->desk);
     pm_heap_close(p->heap);
     pm_arena_close(&p->arena);
     free(p);
@@ -260,6 +269,18 @@ static int commit_words(struct pm_processes *p, unsigned index, const struct pm_
     return e;
 }
 
+static void timed_begin(struct pm_board *board, int64_t timeout_ns)
+{
+    atomic_fetch_add(&board->timed, 1);
+    int64_t shortest = atomic_load(&board->shortest);
+    if (shortest == 0 || timeout_ns < shortest) atomic_store(&board->shortest, timeout_ns);
+}
+
+static void timed_end(struct pm_board *board)
+{
+    if (atomic_fetch_sub(&board->timed, 1) == 1) atomic_store(&board->shortest, 0);
+}
+
 int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm_ticket *ticket, bool wait)
 {
     unsigned index = 0;
@@ -279,14 +300,10 @@ int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm
     }
     struct pm_board *board = p->board;
     ticket->job = &board->job[index];
-    if (ticket->timed) {
-        atomic_fetch_add(&board->timed, 1);
-        int64_t shortest = atomic_load(&board->shortest);
-        if (shortest == 0 || work->timeout_ns < shortest) atomic_store(&board->shortest, work->timeout_ns);
-    }
+    if (ticket->timed) timed_begin(board, work->timeout_ns);
     uint32_t chunks = pm_job_open(board, ticket->job, work, arg, atomic_load_explicit(&ticket->job->serial, memory_order_relaxed) + PM_JOBS);
     pm_board_wake(board, chunks);
-    if (ticket->timed) order(p, (struct pm_order){PM_ORDER_LOOK, 0});
+    if (ticket->timed) order(p, (struct pm_order){.what = PM_ORDER_LOOK});
     if (atomic_load(&p->ending) || atomic_load(&board->broken)) pm_job_stop(board, ticket->job);
     return 0;
 }
@@ -356,10 +373,60 @@ void pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm
     cost->wall = end - job->work.begun;
     if (job->work.want_cost || cost->wall > SHORT_NS) pm_job_cost(job, cost, end);
     else cost->idle = cost->wall * board->workers; /* to look would bring the workers' cache lines here, and take as long as the call */
-    if (ticket->timed && atomic_fetch_sub(&board->timed, 1) == 1) atomic_store(&board->shortest, 0);
+    if (ticket->timed) timed_end(board);
     pm_job_close(job);
     if (ticket->arg) (void)pm_heap_free(p->heap, ticket->arg);
     give_descriptor(p, job->index);
+}
+
+/* ---- Tasks ---- */
+
+static struct pm_desk *processes_desk(struct pm_executor *e, int *error)
+{
+    struct pm_processes *p = mine(e);
+    struct pm_tasks *tasks = NULL;
+    *error = p->setup.zmq ? -EOPNOTSUPP : 0;
+    pthread_mutex_lock(&p->lock);
+    if (!*error && !p->desk.tasks) {
+        *error = pm_tasks_open(&tasks, &p->arena, p->board->tasks_at, p->setup.workers, &p->board->work);
+        if (!*error) {
+            pm_desk_open(&p->desk, tasks, &p->arena, p->setup.bell);
+            atomic_store(&p->board->tasks, tasks); /* the workers look for tasks from now on */
+        }
+    }
+    pthread_mutex_unlock(&p->lock);
+    return *error ? NULL : &p->desk;
+}
+
+static int processes_attend(struct pm_executor *e, bool late)
+{
+    struct pm_processes *p = mine(e);
+    if (late) (void)pm_processes_check(p);
+    return atomic_load(&p->board->broken) ? -EPIPE : atomic_load(&p->ending) && p->supervisor.pid == 0 ? -ECANCELED : 0;
+}
+
+static int processes_kill(struct pm_executor *e, uint32_t task, uint32_t turn)
+{
+    struct pm_processes *p = mine(e);
+    pthread_mutex_lock(&p->lock);
+    order(p, (struct pm_order){.what = PM_ORDER_END, .task = task, .turn = turn});
+    pthread_mutex_unlock(&p->lock);
+    return 0;
+}
+
+static void processes_timed(struct pm_executor *e, int64_t timeout_ns, int change)
+{
+    struct pm_processes *p = mine(e);
+    if (change < 0) {
+        timed_end(p->board);
+        return;
+    }
+    int64_t shortest = atomic_load(&p->board->shortest);
+    timed_begin(p->board, timeout_ns);
+    if (shortest && shortest <= timeout_ns) return; /* the supervisor looks often enough already */
+    pthread_mutex_lock(&p->lock);
+    order(p, (struct pm_order){.what = PM_ORDER_LOOK});
+    pthread_mutex_unlock(&p->lock);
 }
 
 /* ---- The table ---- */
@@ -418,7 +485,8 @@ static unsigned processes_pids(struct pm_executor *e, int *pids, unsigned most)
 }
 
 const struct pm_executor_ops pm_processes = {
-    .name = "processes", .open = processes_open, .run = processes_run, .end = processes_end, .close = processes_close,
+    .name = "processes", .open = processes_open, .desk = processes_desk, .attend = processes_attend, .kill = processes_kill,
+    .timed = processes_timed, .run = processes_run, .end = processes_end, .close = processes_close,
     .forked = processes_forked, .abandon = processes_abandon, .heap = processes_heap, .fresh = processes_fresh,
     .shares = processes_shares, .pids = processes_pids,
 };

@@ -6,6 +6,7 @@
 
 #include "shm/heap.h"
 #include "shm/process.h"
+#include "workers/desk.h"
 #include "workers/failures.h"
 #include "workers/job.h"
 #include "workers/supervisor.h"
@@ -27,6 +28,7 @@ struct pm_processes {
     _Atomic uint32_t waiting;       /* callers that wait for one */
 
     pthread_mutex_t lock;           /* guards what follows, and the starting of supervisors */
+    struct pm_desk desk;            /* opened at the first task */
     char *banks;                    /* of the copying channel, kept between calls; NULL while in use or never used */
     struct pm_zmq *zmq;
 };

@@ -21,6 +21,7 @@ struct pm_spot {
     _Atomic uint32_t chunk;   /* of the round */
     _Atomic uint32_t round;   /* ZeroMQ channel: that round; there a worker may hold chunks that it has not begun */
     _Atomic uint32_t job;     /* descriptor + 1; 0 = in no job */
+    _Atomic uint32_t task;    /* entry + 1 that it holds or reaches for (tasks.h); 0 = none */
     char text[PM_TEXT];       /* the function's own words on a failure */
 };
 

@@ -7,6 +7,7 @@
 
 #include "shm/heap.h"
 #include "shm/word.h"
+#include "workers/crew.h"
 #include "workers/executor.h"
 #include "workers/failures.h"
 #include "workers/run.h"
@@ -16,6 +17,7 @@ struct serial {
     struct pm_heap *heap;
     pthread_mutex_t lock;  /* one call at a time */
     _Atomic uint32_t stop; /* the call that runs is to end */
+    struct pm_crew crew;   /* without threads: who waits for a task runs it */
     atomic_bool ended;
 };
 
@@ -41,6 +43,7 @@ static void fail(struct pm_run *run, uint64_t item, uint64_t count, int value, u
 
 static void serial_close(struct pm_executor *e)
 {
+    pm_crew_close(&mine(e)->crew);
     pm_heap_close(mine(e)->heap);
     pm_arena_close(&mine(e)->arena);
     pthread_mutex_destroy(&mine(e)->lock);
@@ -53,7 +56,8 @@ static int serial_open(struct pm_executor **out, const struct pm_setup *setup, c
     (void)text, (void)bytes;
     if (!s) return -ENOMEM;
     pthread_mutex_init(&s->lock, NULL);
-    int e = pm_arena_open(&s->arena, 0, setup->memory + ((size_t)16 << 20), setup->huge);
+    pm_crew_init(&s->crew, (struct pm_executor *)(void *)s, 1);
+    int e = pm_arena_open(&s->arena, pm_tasks_bytes(1), setup->memory + ((size_t)16 << 20), setup->huge);
     if (!e) e = pm_heap_open(&s->heap, &s->arena);
     if (e) {
         serial_close((struct pm_executor *)(void *)s);
@@ -99,7 +103,25 @@ static int serial_end(struct pm_executor *e, int64_t grace_ns)
     (void)grace_ns;
     atomic_store(&mine(e)->ended, true);
     atomic_store(&mine(e)->stop, 1);
+    pm_crew_end(&mine(e)->crew);
     return 0;
+}
+
+static struct pm_desk *serial_desk(struct pm_executor *e, int *error)
+{
+    return pm_crew_desk(&mine(e)->crew, &mine(e)->arena, 0, false, error);
+}
+
+static int serial_attend(struct pm_executor *e, bool late)
+{
+    (void)late;
+    return pm_crew_help(&mine(e)->crew) ? 1 : atomic_load(&mine(e)->ended) ? -ECANCELED : 0;
+}
+
+static int cannot_kill(struct pm_executor *e, uint32_t task, uint32_t turn)
+{
+    (void)e, (void)task, (void)turn;
+    return -EOPNOTSUPP;
 }
 
 static void nothing(struct pm_executor *e) { (void)e; }
@@ -117,6 +139,7 @@ static unsigned no_pids(struct pm_executor *e, int *pids, unsigned most)
 }
 
 const struct pm_executor_ops pm_serial = {
-    .name = "serial", .open = serial_open, .run = serial_run, .end = serial_end, .close = serial_close, .forked = nothing,
+    .name = "serial", .open = serial_open, .desk = serial_desk, .attend = serial_attend, .kill = cannot_kill,
+    .run = serial_run, .end = serial_end, .close = serial_close, .forked = nothing,
     .abandon = serial_close, .heap = serial_heap, .fresh = not_fresh, .shares = shares, .pids = no_pids,
 };

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include "shm/process.h"
 #include "workers/job.h"
 #include "workers/oom.h"
+#include "workers/tasks.h"
 #include "workers/worker.h"
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -40,6 +42,7 @@ struct pm_seat { /* the supervisor's private side of a slot */
     pid_t pid;
     int64_t forked, due, delay;
     bool doomed;                   /* killed for a deadline of this item */
+    bool ended;                    /* killed because the application wants the task that it was at to end */
     uint64_t item;
     int64_t deadline;
 };
@@ -87,6 +90,7 @@ static int start(struct supervisor *s, unsigned i)
         close(s->control);
         close(s->childfd);
         if (s->appfd >= 0) close(s->appfd);
+        close(s->setup->bell);
         pm_worker_main(s->board, i, s->self);
     }
     if (pid < 0) return -errno;
@@ -94,7 +98,7 @@ static int start(struct supervisor *s, unsigned i)
     atomic_store(&slot->pid, pid);
     seat->pid = pid;
     seat->forked = pm_now();
-    seat->doomed = false;
+    seat->doomed = seat->ended = false;
     s->alive++;
     return 0;
 }
@@ -106,6 +110,8 @@ static uint64_t progress(const struct supervisor *s)
     /* A retry is progress too: each uses up one of a finite number, and an item that kills its worker is no fault of the workers'. */
     for (unsigned j = 0; j < PM_JOBS; j++)
         n += atomic_load_explicit(&s->board->job[j].logged, R) + atomic_load_explicit(&s->board->job[j].retries, R);
+    struct pm_tasks *tasks = atomic_load(&s->board->tasks);
+    if (tasks) n += atomic_load_explicit(&tasks->retries, R);
     return n;
 }
 
@@ -116,6 +122,8 @@ static void give_up(struct supervisor *s, int cause)
     atomic_store(&s->board->broken, 1);
     for (unsigned j = 0; j < PM_JOBS; j++)
         if (atomic_load(&s->board->used) & UINT64_C(1) << j) pm_job_stop(s->board, &s->board->job[j]);
+    struct pm_tasks *tasks = atomic_load(&s->board->tasks);
+    if (tasks) pm_event_notify(&tasks->done, INT_MAX);
 }
 
 static void restart_due(struct supervisor *s)
@@ -159,6 +167,7 @@ static struct pm_death why(struct supervisor *s, unsigned i, int status)
         d.cause = PM_TIMEOUT;
         d.value = 0;
     }
+    if (seat->ended) d.charged = false; /* unless the task is the one meant, which its entry says */
     return d;
 }
 
@@ -166,6 +175,8 @@ static void mend(struct supervisor *s, const struct pm_death *death)
 {
     struct pm_slot *slot = &s->board->slot[death->slot];
     for (unsigned j = 0; j < PM_JOBS; j++) (void)pm_job_repair(s->board, &s->board->job[j], death);
+    struct pm_tasks *tasks = atomic_load(&s->board->tasks);
+    if (tasks) pm_task_repair(tasks, death, &slot->spot);
     atomic_store(&slot->pid, 0);
     atomic_fetch_add(&s->board->deaths, 1);
 }
@@ -210,6 +221,30 @@ static void reap(struct supervisor *s, int how)
                 break;
             }
         if (how == 0) return;
+    }
+}
+
+/* The application wants this turn of a task to end while it runs.  Who has it by now is told by its word. */
+static void end_task(struct supervisor *s, uint32_t index, uint32_t turn)
+{
+    struct pm_tasks *tasks = atomic_load(&s->board->tasks);
+    if (!tasks || index >= PM_TASKS) return;
+    uint64_t w = atomic_load(&tasks->entry[index].word);
+    unsigned i = pm_word_owner(w) >> 12;
+    if (pm_word_state(w) != PM_CLAIMED || pm_word_round(w) != turn || i >= s->board->workers) return;
+    if (!s->seat[i].pid || pm_word_owner(w) != pm_owner(i, atomic_load(&s->board->slot[i].gen))) return;
+    s->seat[i].ended = true;
+    (void)kill(s->seat[i].pid, SIGKILL);
+}
+
+/* A worker that has finished a task, or a death, has found that the application waits for its descriptor. */
+static void ring(struct supervisor *s)
+{
+    struct pm_tasks *tasks = atomic_load(&s->board->tasks);
+    uint32_t asked = 2;
+    uint64_t one = 1;
+    if (tasks && atomic_compare_exchange_strong(&tasks->bell, &asked, 0) && write(s->setup->bell, &one, sizeof one) < 0) {
+        /* its counter is full: readable all the same */
     }
 }
 
@@ -302,7 +337,7 @@ static void take_over(struct supervisor *s)
     pm_board_wake_all(s->board);
 }
 
-static void close_all_but(int keep, bool others_stay)
+static void close_all_but(int a, int b, bool others_stay)
 {
     int null = open("/dev/null", O_RDWR);
     if (null > 0) (void)dup2(null, 0);
@@ -312,8 +347,10 @@ static void close_all_but(int keep, bool others_stay)
         if (null > 2) close(null);
         return;
     }
-    if (keep > 3) (void)close_range(3, (unsigned)keep - 1, 0);
-    (void)close_range((unsigned)keep + 1, ~0u, 0);
+    int low = a < b ? a : b, high = a < b ? b : a; /* all above stdio */
+    if (low > 3) (void)close_range(3, (unsigned)low - 1, 0);
+    if (high > low + 1) (void)close_range((unsigned)low + 1, (unsigned)high - 1, 0);
+    (void)close_range((unsigned)high + 1, ~0u, 0);
 }
 
 static void settle_in(struct supervisor *s)
@@ -326,10 +363,11 @@ static void settle_in(struct supervisor *s)
     (void)setpgid(0, 0);                        /* Ctrl-C on a terminal is the application's affair */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     (void)prctl(PR_SET_NAME, "pmap-supervisor");
-    close_all_but(s->control, s->setup->keep_fds);
+    close_all_but(s->control, s->setup->bell, s->setup->keep_fds);
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
+    sigaddset(&child, SIGUSR1); /* from workers: the bell */
     s->childfd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     struct pm_process app = {.pid = s->application};
     s->appfd = pm_process_watch(&app);
@@ -344,6 +382,8 @@ static void orders(struct supervisor *s, short events)
         if (n == sizeof order && order.what == PM_ORDER_CLOSE) {
             s->closing = true;
             s->end = pm_now() + order.grace_ns;
+        } else if (n == sizeof order && order.what == PM_ORDER_END) {
+            end_task(s, order.task, order.turn);
         }
     bool gone = n == 0 || (events & POLLHUP) || (n < 0 && errno != EAGAIN && errno != EINTR);
     if (gone) leave(s, 1);
@@ -377,6 +417,7 @@ static void run(struct supervisor *s)
             }
             reap(s, WNOHANG);
         }
+        ring(s);
         if (s->closing && s->alive && pm_now() >= s->end) {
             kill_all(s);
             while (s->alive) reap(s, 0); /* mends, so that callers see their jobs end */

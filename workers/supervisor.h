@@ -9,8 +9,9 @@
 
 /* What the application says over the control socket. */
 struct pm_order {
-    enum { PM_ORDER_LOOK = 1, PM_ORDER_CLOSE = 2 } what; /* LOOK: a job with deadlines was opened */
+    enum { PM_ORDER_LOOK = 1, PM_ORDER_CLOSE = 2, PM_ORDER_END = 3 } what; /* LOOK: a job with deadlines was opened */
     int64_t grace_ns;                                    /* CLOSE: how long what runs may go on */
+    uint32_t task, turn;                                                  /* END: this task, while it runs */
 };
 
 /* What it answers, once, when the first workers are forked. */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "shm/heap.h"
+#include "workers/crew.h"
 #include "workers/failures.h"
 #include "workers/job.h"
 
@@ -20,6 +21,7 @@ struct threads {
     struct pm_worker *worker;
     pthread_mutex_t lock; /* one call at a time */
     uint64_t serial;
+    struct pm_crew crew;  /* for tasks */
     atomic_bool ended;
 };
 
@@ -28,6 +30,7 @@ static struct threads *mine(struct pm_executor *e) { return (struct threads *)(v
 static void threads_close(struct pm_executor *e)
 {
     struct threads *t = mine(e);
+    pm_crew_close(&t->crew);
     pm_heap_close(t->heap);
     pm_arena_close(&t->arena);
     pthread_mutex_destroy(&t->lock);
@@ -41,6 +44,7 @@ static int threads_open(struct pm_executor **out, const struct pm_setup *setup, 
     (void)text, (void)bytes;
     if (!t) return -ENOMEM;
     pthread_mutex_init(&t->lock, NULL);
+    pm_crew_init(&t->crew, (struct pm_executor *)(void *)t, setup->workers);
     t->worker = aligned_alloc(64, (setup->workers * sizeof *t->worker + 63) / 64 * 64);
     int e = t->worker ? pm_arena_open(&t->arena, pm_board_bytes(setup->workers), setup->memory + ((size_t)16 << 20), setup->huge) : -ENOMEM;
     if (!e) e = pm_heap_open(&t->heap, &t->arena);
@@ -106,7 +110,26 @@ static int threads_end(struct pm_executor *e, int64_t grace_ns)
     (void)grace_ns; /* a thread cannot be killed: what runs finishes its item */
     atomic_store(&t->ended, true);
     if (atomic_load(&t->board->used) & 1) pm_job_stop(t->board, &t->board->job[0]);
+    pm_crew_end(&t->crew);
     return 0;
+}
+
+static struct pm_desk *threads_desk(struct pm_executor *e, int *error)
+{
+    struct threads *t = mine(e);
+    return pm_crew_desk(&t->crew, &t->arena, t->board->tasks_at, true, error);
+}
+
+static int threads_attend(struct pm_executor *e, bool late)
+{
+    (void)late;
+    return atomic_load(&mine(e)->ended) ? -ECANCELED : 0;
+}
+
+static int cannot_kill(struct pm_executor *e, uint32_t task, uint32_t turn)
+{
+    (void)e, (void)task, (void)turn;
+    return -EOPNOTSUPP;
 }
 
 static void nothing(struct pm_executor *e) { (void)e; }
@@ -124,6 +147,7 @@ static unsigned no_pids(struct pm_executor *e, int *pids, unsigned most)
 }
 
 const struct pm_executor_ops pm_threads = {
-    .name = "threads", .open = threads_open, .run = threads_run, .end = threads_end, .close = threads_close, .forked = nothing,
+    .name = "threads", .open = threads_open, .desk = threads_desk, .attend = threads_attend, .kill = cannot_kill,
+    .run = threads_run, .end = threads_end, .close = threads_close, .forked = nothing,
     .abandon = threads_close, .heap = threads_heap, .fresh = not_fresh, .shares = shares, .pids = no_pids,
 };

@@ -10,6 +10,7 @@
 
 #include "shm/size.h"
 #include "workers/job.h"
+#include "workers/tasks.h"
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
@@ -71,6 +72,26 @@ static bool work_once(struct pm_worker *me, uint64_t used)
     return worked;
 }
 
+/* A worker does not write to the application's descriptor itself: the function may have closed its own, and opened another file in its place. */
+static pid_t supervisor;
+static void ring(struct pm_hand *hand)
+{
+    (void)hand;
+    if (getppid() == supervisor) (void)kill(supervisor, SIGUSR1); /* else it is dead, and so are we in a moment */
+}
+
+/* Tasks are looked for behind jobs, whose callers wait. */
+static bool task_once(struct pm_worker *me, struct pm_hand *hand)
+{
+    struct pm_tasks *tasks = atomic_load_explicit(&me->board->tasks, memory_order_acquire);
+    if (!tasks) return false;
+    if (!hand->tasks) {
+        pm_hand_init(hand, tasks, me->index, me->owner, &me->slot->spot, &me->slot->progress);
+        hand->ring = ring;
+    }
+    return pm_task_work(hand);
+}
+
 static void loop(struct pm_worker *me)
 {
     struct pm_board *board = me->board;
@@ -79,10 +100,12 @@ static void loop(struct pm_worker *me)
     bool may_spin = board->spin_ns > 0 && me->index + 1 < board->cpus, in_job = board->spin_ns > 0 && board->workers <= board->cpus;
     uint32_t seen = atomic_load_explicit(&board->fresh, R);
     size_t done = 0;
+    struct pm_hand hand = {0};
     atomic_store(&me->slot->live, 1);
     for (;;) {
         uint32_t key = pm_event_key(&board->work); /* before looking: else a wake-up is lost */
         if (work_once(me, atomic_load(&board->used))) continue;
+        if (task_once(me, &hand)) continue;
         if (atomic_load(&board->stop)) return;
         bool spin = may_spin || (in_job && pm_board_busy(board));
         if (spin && pm_event_spin(&board->work, key, board->spin_ns)) continue;
@@ -96,6 +119,7 @@ _Noreturn void pm_worker_main(struct pm_board *board, unsigned index, pid_t pare
 {
     struct pm_worker me;
     settle_in(board, index, parent);
+    supervisor = parent;
     pm_worker_init(&me, board, index);
 #ifdef HAVE_ZMQ
     if (board->zmq[0]) pm_zmq_serve(&me);

@@ -1,0 +1,92 @@
+/* Futures inside: what pool.c, wait.c, imap.c and the others that give in work one by one need of them. */
+#ifndef PM_PMAP_FUTURE_H
+#define PM_PMAP_FUTURE_H
+
+#include "pmap/pool.h"
+#include "workers/desk.h"
+
+enum pm_future_state { PM_UNUSED = 0, PM_PENDING, PM_NOTICED };
+
+/* Somebody who wants to be told: see wait.c. */
+struct pm_watch {
+    struct pm_watch *next;                 /* of the same future */
+    struct pm_watch *done;                 /* of those whose future has finished */
+    struct pmap_completed *completed;
+    pmap_future *future;
+};
+
+struct pmap_future {
+    pmap_pool *pool;
+    uint32_t entry, turn;
+    uint8_t state;
+    bool detached;            /* nobody has its handle */
+    bool timed, errand;
+    int64_t timeout_ns;
+    uint64_t index;
+    void *in, *out;           /* blocks of the pool's heap; NULL where the entry has room */
+    pmap_done_fn *done;
+    void *done_arg;
+    struct pm_watch *watch;
+    pmap_failure failure;
+    char *text;
+    bool due;                 /* its callback is to be called */
+    pmap_future *next;        /* of those */
+    uint64_t stamp;           /* of the last list that it was found in: wait.c */
+};
+
+#define PM_FUTURE_BLOCK 4096u
+
+struct pm_futures {
+    pthread_mutex_t lock;     /* guards all of it, and the desk */
+    struct pm_desk *desk;
+    pmap_future *block[PM_TASKS / PM_FUTURE_BLOCK]; /* by entry */
+    uint64_t submitted, pending, detached;          /* `detached`: of those that are pending */
+    pmap_future *due, *due_last;
+    uint64_t seen;            /* finished ones noticed so far */
+    uint64_t stamp;
+    bool watched;             /* the program has asked for the descriptor */
+};
+
+/* wait.c: futures whose end somebody waits for, in the order in which they end. */
+struct pmap_completed {
+    pmap_pool *pool;
+    struct pm_watch *watch;
+    size_t left;              /* not handed out yet */
+    size_t n;                 /* of `watch` */
+    struct pm_watch *ready, *ready_last;
+};
+
+int pm_futures_init(pmap_pool *pool);
+int pm_futures_open(pmap_pool *pool, const char *what); /* makes the desk ready: 0, PMAP_ENOTSUP, ... */
+void pm_futures_drain(pmap_pool *pool);      /* an orderly close: waits for everything that was given in */
+void pm_futures_cancel(pmap_pool *pool);     /* terminate: nothing queued is started any more */
+void pm_futures_close(pmap_pool *pool);      /* frees all futures */
+
+void pm_completed_add(struct pm_watch *watch);    /* its future has finished; under the lock */
+void pm_completed_forget(struct pm_watch *watch); /* its future is freed before it has; under the lock */
+void pm_futures_ring(pmap_pool *pool);            /* makes the descriptor readable */
+
+/* What one task is to be. */
+struct pm_order_of_work {
+    int (*run)(struct pm_run *run, struct pm_entry *entry);
+    void (*function)(void);
+    const void *in;
+    size_t bytes;
+    uint64_t index;           /* UINT64_MAX = the pool's count */
+    unsigned errand;          /* worker + 1; 0 = any */
+    pmap_submit_options options;
+};
+
+int pm_submit_options(pmap_pool *pool, const char *what, const pmap_submit_options *given, pmap_submit_options *full);
+int pm_submit(pmap_pool *pool, const char *what, const struct pm_order_of_work *order, pmap_future **future);
+
+/* Under the lock: takes note of everything that has finished; returns how many that were. */
+size_t pm_futures_notice(pmap_pool *pool);
+bool pm_future_finished(pmap_future *future); /* any thread; without the lock */
+int pm_future_result(pmap_future *future, const char *what, const void **result, size_t *bytes); /* of a finished one */
+void pm_future_release(pmap_future *future);  /* of a finished one, under the lock */
+
+/* Blocks until `ready(arg)`, at most timeout_s seconds (< 0 = for ever): 0, PMAP_ETIMEDOUT, PMAP_EBROKEN, PMAP_ECANCELLED.  Without the lock. */
+int pm_futures_wait(pmap_pool *pool, const char *what, bool (*ready)(void *arg), void *arg, double timeout_s);
+
+#endif

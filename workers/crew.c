@@ -1,0 +1,129 @@
+/* Threads that run tasks; see crew.h. */
+#include "workers/crew.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "shm/fd.h"
+
+struct pm_mate {
+    struct pm_crew *crew;
+    pthread_t thread;
+    alignas(128) struct pm_spot spot;
+    _Atomic uint64_t progress;
+    struct pm_hand hand;
+};
+
+void pm_crew_init(struct pm_crew *crew, const struct pm_executor *executor, unsigned workers)
+{
+    memset(crew, 0, sizeof *crew);
+    crew->executor = executor;
+    crew->workers = workers;
+    crew->desk.bell = -1;
+    pthread_mutex_init(&crew->lock, NULL);
+}
+
+static void ring(struct pm_hand *hand)
+{
+    struct pm_mate *mate = (struct pm_mate *)(void *)((char *)hand - offsetof(struct pm_mate, hand));
+    uint64_t one = 1;
+    atomic_store(&hand->tasks->bell, 0);
+    if (write(mate->crew->desk.bell, &one, sizeof one) < 0) { /* its counter is full: readable all the same */
+    }
+}
+
+static void *serve(void *arg)
+{
+    struct pm_mate *mate = arg;
+    struct pm_crew *crew = mate->crew;
+    pm_inside = crew->executor;
+    for (;;) {
+        uint32_t key = pm_event_key(&crew->work);
+        if (atomic_load(&crew->ended)) return NULL;
+        if (pm_task_work(&mate->hand)) continue;
+        (void)pm_event_wait(&crew->work, key, -1);
+    }
+}
+
+static int start(struct pm_crew *crew)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are for the application's own threads */
+    int e = 0;
+    while (e == 0 && crew->started < crew->workers) {
+        struct pm_mate *mate = &crew->mate[crew->started];
+        e = pthread_create(&mate->thread, NULL, serve, mate);
+        if (e == 0) crew->started++;
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return crew->started ? 0 : -e; /* fewer are enough */
+}
+
+static int prepare(struct pm_crew *crew, struct pm_arena *arena, size_t at)
+{
+    struct pm_tasks *tasks;
+    int bell = pm_fd_above_stdio(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (bell < 0) return -EMFILE;
+    size_t bytes = crew->workers * sizeof *crew->mate;
+    crew->mate = aligned_alloc(128, bytes);
+    int e = crew->mate ? pm_tasks_open(&tasks, arena, at, crew->workers, &crew->work) : -ENOMEM;
+    if (e) {
+        free(crew->mate);
+        crew->mate = NULL;
+        close(bell);
+        return e;
+    }
+    memset(crew->mate, 0, bytes);
+    for (unsigned i = 0; i < crew->workers; i++) {
+        struct pm_mate *mate = &crew->mate[i];
+        mate->crew = crew;
+        pm_hand_init(&mate->hand, tasks, i, pm_owner(i, 1), &mate->spot, &mate->progress);
+        mate->hand.ring = ring;
+    }
+    pm_desk_open(&crew->desk, tasks, arena, bell);
+    return 0;
+}
+
+struct pm_desk *pm_crew_desk(struct pm_crew *crew, struct pm_arena *arena, size_t at, bool threads, int *error)
+{
+    pthread_mutex_lock(&crew->lock);
+    *error = crew->desk.tasks ? 0 : prepare(crew, arena, at);
+    if (!*error && threads && !crew->started) *error = start(crew);
+    pthread_mutex_unlock(&crew->lock);
+    return *error ? NULL : &crew->desk;
+}
+
+bool pm_crew_help(struct pm_crew *crew)
+{
+    if (pm_inside == crew->executor) return false;
+    const struct pm_executor *outer = pm_inside;
+    pthread_mutex_lock(&crew->lock);
+    pm_inside = crew->executor;
+    bool worked = crew->desk.tasks && !atomic_load(&crew->ended) && pm_task_work(&crew->mate[0].hand);
+    pm_inside = outer;
+    pthread_mutex_unlock(&crew->lock);
+    return worked;
+}
+
+void pm_crew_end(struct pm_crew *crew)
+{
+    atomic_store(&crew->ended, true);
+    pm_event_notify(&crew->work, INT_MAX);
+    for (unsigned i = 0; i < crew->started; i++) (void)pthread_join(crew->mate[i].thread, NULL);
+    crew->started = 0;
+}
+
+void pm_crew_close(struct pm_crew *crew)
+{
+    if (crew->desk.bell >= 0) close(crew->desk.bell);
+    pm_desk_close(&crew->desk);
+    free(crew->mate);
+    crew->mate = NULL;
+    pthread_mutex_destroy(&crew->lock);
+}
