@@ -168,11 +168,8 @@ static int take(pmap_pool *pool, const char *what, pmap_future **out)
     return 0;
 }
 
-int pm_submit(pmap_pool *pool, const char *what, const struct pm_order_of_work *order, pmap_future **out)
+int pm_submit_check(pmap_pool *pool, const char *what, const struct pm_order_of_work *order)
 {
-    struct pm_futures *f = pool->futures;
-    pmap_future *one = NULL;
-    void *in, *result;
     if (pool->objects) {
         const void *code;
         memcpy(&code, &order->function, sizeof code);
@@ -180,8 +177,15 @@ int pm_submit(pmap_pool *pool, const char *what, const struct pm_order_of_work *
             return pm_error(PMAP_EFUNCTION, "%s: the function at %p is in an object that was loaded after the pool opened, which the workers do "
                             "not have; load it before pmap_pool_open()", what, code);
     }
-    int e = pm_futures_open(pool, what);
-    if (!e) e = payload(pool, what, order, &in, &result);
+    return pm_futures_open(pool, what);
+}
+
+int pm_submit(pmap_pool *pool, const char *what, const struct pm_order_of_work *order, pmap_future **out)
+{
+    struct pm_futures *f = pool->futures;
+    pmap_future *one = NULL;
+    void *in, *result;
+    int e = payload(pool, what, order, &in, &result);
     if (e) return e;
     double ns = order->options.timeout_s * 1e9;
     pthread_mutex_lock(&f->lock);
@@ -197,6 +201,8 @@ int pm_submit(pmap_pool *pool, const char *what, const struct pm_order_of_work *
         one->done_arg = order->options.done_arg;
         one->errand = order->errand != 0;
         one->detached = !out;
+        one->watch = order->watch;
+        if (order->watch) order->watch->future = one;
         fill(&f->desk->tasks->entry[one->entry], order, one);
         if (one->timed) pool->ops->timed(pool->executor, one->timeout_ns, 1);
         f->submitted++;
@@ -225,6 +231,7 @@ int pmap_submit(pmap_pool *pool, pmap_work_fn *function, const void *in, size_t 
     if (!function) e = pm_error(PMAP_EINVAL, "pmap_submit: function is NULL");
     else if (!in && bytes) e = pm_error(PMAP_EINVAL, "pmap_submit: in is NULL, but %zu bytes of input were expected", bytes);
     if (!e) e = pm_submit_options(pool, "pmap_submit", options, &order.options);
+    if (!e) e = pm_submit_check(pool, "pmap_submit", &order);
     if (!e) e = pm_submit(pool, "pmap_submit", &order, future);
     pm_pool_leave(pool);
     return e;
@@ -429,16 +436,14 @@ int pmap_future_kill(pmap_future *f)
     return e;
 }
 
-void pmap_future_free(pmap_future *f)
+void pm_future_drop(pmap_future *f)
 {
-    if (!f || enter(f, "pmap_future_free")) return;
     struct pm_futures *all = f->pool->futures;
     pmap_pool *pool = f->pool;
     pthread_mutex_lock(&all->lock);
     if (f->state == PM_PENDING && pm_future_finished(f)) notice(pool, f);
     if (f->detached || f->state == PM_UNUSED) { /* a callback's, whose handle nobody has */
         pthread_mutex_unlock(&all->lock);
-        pm_pool_leave(pool);
         return;
     }
     f->detached = true; /* its result is of no use to anybody; a callback that is due still gets it */
@@ -447,6 +452,13 @@ void pmap_future_free(pmap_future *f)
     if (f->state == PM_PENDING) all->detached++;
     else if (!f->due) pm_future_release(f);
     pthread_mutex_unlock(&all->lock);
+}
+
+void pmap_future_free(pmap_future *f)
+{
+    if (!f || enter(f, "pmap_future_free")) return;
+    pmap_pool *pool = f->pool;
+    pm_future_drop(f);
     pm_pool_leave(pool);
 }
 
@@ -463,6 +475,7 @@ int pmap_apply(pmap_pool *pool, pmap_work_fn *function, const void *in, size_t b
     if (!function) e = pm_error(PMAP_EINVAL, "pmap_apply: function is NULL");
     else if (!in && bytes) e = pm_error(PMAP_EINVAL, "pmap_apply: in is NULL, but %zu bytes of input were expected", bytes);
     if (!e) e = pm_submit_options(pool, "pmap_apply", options, &order.options);
+    if (!e) e = pm_submit_check(pool, "pmap_apply", &order);
     if (!e && order.options.result_max < room) order.options.result_max = room;
     if (!e) e = pm_submit(pool, "pmap_apply", &order, &f);
     if (!e) e = pm_futures_wait(pool, "pmap_apply", one_ready, f, -1);

@@ -74,16 +74,19 @@ struct pm_order_of_work {
     size_t bytes;
     uint64_t index;           /* UINT64_MAX = the pool's count */
     unsigned errand;          /* worker + 1; 0 = any */
+    struct pm_watch *watch;   /* told when it has finished, or NULL */
     pmap_submit_options options;
 };
 
 int pm_submit_options(pmap_pool *pool, const char *what, const pmap_submit_options *given, pmap_submit_options *full);
-int pm_submit(pmap_pool *pool, const char *what, const struct pm_order_of_work *order, pmap_future **future);
+int pm_submit_check(pmap_pool *pool, const char *what, const struct pm_order_of_work *order); /* have the workers this function? */
+int pm_submit(pmap_pool *pool, const char *what, const struct pm_order_of_work *order, pmap_future **future); /* behind that */
 
 /* Under the lock: takes note of everything that has finished; returns how many that were. */
 size_t pm_futures_notice(pmap_pool *pool);
 bool pm_future_finished(pmap_future *future); /* any thread; without the lock */
 int pm_future_result(pmap_future *future, const char *what, const void **result, size_t *bytes); /* of a finished one */
+void pm_future_drop(pmap_future *future);     /* gives it back in whatever state it is; without the lock */
 void pm_future_release(pmap_future *future);  /* of a finished one, under the lock */
 
 /* Blocks until `ready(arg)`, at most timeout_s seconds (< 0 = for ever): 0, PMAP_ETIMEDOUT, PMAP_EBROKEN, PMAP_ECANCELLED.  Without the lock. */

@@ -319,6 +319,46 @@ PMAP_API int pmap_pool_fd(pmap_pool *pool);
  * as long as anything is pending).  Returns how many it called, or an error. */
 PMAP_API int pmap_pool_poll(pmap_pool *pool, double timeout_s);
 
+/* ---- Streams: inputs of any size, as many as come ---- */
+typedef struct pmap_stream pmap_stream;
+
+/* Yields the next input: 1 with *in and *bytes set, 0 at the end, or a negative number for an error.  The input is the source's until its next
+ * call, when it has been copied; in pmap_alloc() memory it is not copied and must stay until its result has been handed out.
+ * Called by pmap_stream_next() in the calling thread; it may block. */
+typedef int pmap_source_fn(void *source_arg, const void **in, size_t *bytes);
+
+typedef struct pmap_stream_options {
+    size_t size;             /* set by PMAP_STREAM_OPTIONS_INIT */
+    void *arg;               /* these as in pmap_submit_options */
+    size_t result_max;
+    double timeout_s;
+    int retries;
+    int once;
+    uint64_t seed;
+    size_t window;           /* most items given in and not handed out yet; 0 = 256 a worker; at most 524288 */
+    size_t window_bytes;     /* most bytes of their inputs and `result_max`, one item always fits; 0 = 64 MiB */
+    pmap_on_error on_error;  /* go on after a failure, or let the stream end */
+} pmap_stream_options;
+#define PMAP_STREAM_OPTIONS_INIT { sizeof(pmap_stream_options), 0, 0, 0.0, 2, 0, 0, 0, 0, PMAP_ON_ERROR_COLLECT }
+
+/* Opens a stream of function(input) for each input of the source: results in the order of the inputs, or in the order in which they finish.
+ * Nothing is pulled before the first pmap_stream_next().  *stream is the caller's until pmap_stream_close(), before the pool's end;
+ * one thread at a time.  Does not block.  Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP, PMAP_EFUNCTION, PMAP_ECLOSED, PMAP_EFORK. */
+PMAP_API int pmap_imap(pmap_pool *pool, pmap_work_fn *function, pmap_source_fn *source, void *source_arg, const pmap_stream_options *options,
+                       pmap_stream **stream);
+PMAP_API int pmap_imap_unordered(pmap_pool *pool, pmap_work_fn *function, pmap_source_fn *source, void *source_arg,
+                                 const pmap_stream_options *options, pmap_stream **stream);
+
+/* The next result: 1, with *result (the stream's until its next call) and *bytes; 0 at the end.  Waits at most timeout_s seconds (negative
+ * = for ever) behind the source.  Errors: of this item alone PMAP_EITEMS and PMAP_ETOOBIG, after which the stream goes on (unless on_error says
+ * otherwise); PMAP_ETIMEDOUT, nothing is lost; PMAP_ESOURCE, told once, when all results before it have been handed out; PMAP_EBROKEN,
+ * PMAP_ECANCELLED, PMAP_ENOMEM, PMAP_EINVAL, PMAP_ECLOSED, PMAP_EFORK. */
+PMAP_API int pmap_stream_next(pmap_stream *stream, double timeout_s, const void **result, size_t *bytes);
+
+PMAP_API size_t pmap_stream_index(const pmap_stream *stream);                  /* which input the last result belongs to, from 0 */
+PMAP_API const pmap_failure *pmap_stream_failure(const pmap_stream *stream);   /* of the last one, or NULL */
+PMAP_API void pmap_stream_close(pmap_stream *stream); /* at any time: what has not begun never will.  NULL is allowed */
+
 /* ---- What it cost ---- */
 typedef struct pmap_stats {
     size_t size;              /* set it to sizeof(struct pmap_stats) */
