@@ -79,6 +79,21 @@ static void forget(pmap_pool *pool, bool mine_only)
     pthread_mutex_unlock(&lock);
 }
 
+unsigned long pm_failures_thread(void) { return this_thread(); }
+
+void pm_failures_adopt(pmap_pool *pool, unsigned long thread)
+{
+    if (thread == this_thread()) return;
+    pthread_mutex_lock(&lock);
+    struct kept *theirs = NULL;
+    for (struct kept *k = all; k; k = k->next)
+        if (k->pool == pool && k->thread == thread) theirs = k;
+    pthread_mutex_unlock(&lock);
+    if (!theirs) return; /* adopted before */
+    forget(pool, true);
+    theirs->thread = this_thread();
+}
+
 void pm_failures_lock(bool take) { (void)(take ? pthread_mutex_lock(&lock) : pthread_mutex_unlock(&lock)); }
 
 void pm_failures_forget(pmap_pool *pool) { forget(pool, false); }

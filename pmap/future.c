@@ -21,6 +21,7 @@ int pm_futures_init(pmap_pool *pool)
     pool->futures = calloc(1, sizeof *pool->futures);
     if (!pool->futures) return -ENOMEM;
     pthread_mutex_init(&pool->futures->lock, NULL);
+    pthread_mutex_init(&pool->futures->errands, NULL);
     return 0;
 }
 
@@ -30,16 +31,19 @@ static pmap_future *at(struct pm_futures *f, uint32_t entry)
     return block ? &block[entry % PM_FUTURE_BLOCK] : NULL;
 }
 
-void pm_futures_close(pmap_pool *pool)
+void pm_futures_close(pmap_pool *pool, bool forked)
 {
     struct pm_futures *f = pool->futures;
     if (!f) return;
     for (uint32_t i = 0; f->desk && i < f->desk->high; i++) {
         pmap_future *one = at(f, i);
-        if (one && one->state != PM_UNUSED) free(one->text);
+        if (!one || one->state == PM_UNUSED) continue;
+        pm_async_free(one->async, forked);
+        free(one->text);
     }
     for (size_t i = 0; i < sizeof f->block / sizeof f->block[0]; i++) free(f->block[i]);
     pthread_mutex_destroy(&f->lock);
+    pthread_mutex_destroy(&f->errands);
     free(f);
     pool->futures = NULL;
 }
@@ -97,7 +101,6 @@ int pm_futures_open(pmap_pool *pool, const char *what)
     int e = 0;
     if (pool->futures->desk) return 0;
     struct pm_desk *desk = pool->ops->desk(pool->executor, &e);
-    if (e == -EOPNOTSUPP) return pm_error(PMAP_ENOTSUP, "%s: a pool with the ZeroMQ channel takes maps only", what);
     if (e) return pm_error_system(e, what);
     pthread_mutex_lock(&pool->futures->lock);
     pool->futures->desk = desk;
@@ -170,6 +173,7 @@ static int take(pmap_pool *pool, const char *what, pmap_future **out)
 
 int pm_submit_check(pmap_pool *pool, const char *what, const struct pm_order_of_work *order)
 {
+    if (pool->maps_only) return pm_error(PMAP_ENOTSUP, "%s: a pool with the ZeroMQ channel takes maps only", what);
     if (pool->objects) {
         const void *code;
         memcpy(&code, &order->function, sizeof code);
@@ -237,6 +241,47 @@ int pmap_submit(pmap_pool *pool, pmap_work_fn *function, const void *in, size_t 
     return e;
 }
 
+/* ---- A future whose work is done elsewhere ---- */
+
+#define NOBODY 0xffffffu /* owner of an entry that no worker may take */
+
+int pm_future_reserve(pmap_pool *pool, const char *what, struct pm_async *async, pmap_future **out)
+{
+    struct pm_futures *f = pool->futures;
+    pmap_future *one = NULL;
+    int e = pm_futures_open(pool, what);
+    if (e) return e;
+    pthread_mutex_lock(&f->lock);
+    e = take(pool, what, &one);
+    if (!e) {
+        struct pm_entry *entry = &f->desk->tasks->entry[one->entry];
+        entry->errand = 0;
+        entry->out = entry->result;
+        entry->out_bytes = entry->out_max = 0;
+        atomic_store(&entry->word, pm_word(PM_CLAIMED, 0, NOBODY, one->turn));
+        one->index = f->submitted++;
+        one->async = async;
+        f->pending++;
+        *out = one;
+    }
+    pthread_mutex_unlock(&f->lock);
+    return e;
+}
+
+static void notice(pmap_pool *pool, pmap_future *one);
+
+void pm_future_settle(pmap_future *one, bool done)
+{
+    pmap_pool *pool = one->pool;
+    struct pm_futures *f = pool->futures;
+    pthread_mutex_lock(&f->lock);
+    atomic_store(&f->desk->tasks->entry[one->entry].word, pm_word(done ? PM_DONE : PM_FAILED, 0, NOBODY, one->turn));
+    notice(pool, one);
+    if (f->watched) pm_futures_ring(pool);
+    pthread_mutex_unlock(&f->lock);
+    pm_event_notify(&f->desk->tasks->done, INT32_MAX);
+}
+
 /* ---- Noticing what has finished ---- */
 
 /* Is the pool's handle the caller's to use, and the future one of it? */
@@ -257,7 +302,9 @@ void pm_future_release(pmap_future *one)
     struct pm_heap *heap = pool->ops->heap(pool->executor);
     (void)pm_heap_free(heap, one->in);
     (void)pm_heap_free(heap, one->out);
+    pm_async_free(one->async, false);
     free(one->text);
+    one->async = NULL;
     one->text = NULL;
     one->in = one->out = NULL;
     one->state = PM_UNUSED;
@@ -349,9 +396,10 @@ static int outcome(pmap_future *f, const char *what)
     enum pm_state state = pm_word_state(atomic_load_explicit(&e->word, memory_order_acquire));
     pthread_mutex_lock(&all->lock);
     notice(f->pool, f);
-    if (state != PM_DONE && !f->failure.text) describe(f, e, state);
+    if (state != PM_DONE && !f->failure.text && !f->async) describe(f, e, state);
+    int error = f->async ? pm_async_outcome(f->async, &f->failure, &f->text) : 0;
     pthread_mutex_unlock(&all->lock);
-    if (state == PM_DONE) return 0;
+    if (state == PM_DONE || f->async) return error;
     if (f->failure.cause == PMAP_CAUSE_CANCELLED) return pm_error(PMAP_ECANCELLED, "%s: %s", what, f->failure.text);
     if (f->failure.cause == PMAP_CAUSE_SIZE) return pm_error(PMAP_ETOOBIG, "%s: %s", what, f->failure.text);
     return pm_error(PMAP_EITEMS, "%s: %s", what, f->failure.text);

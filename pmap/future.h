@@ -27,6 +27,7 @@ struct pmap_future {
     pmap_done_fn *done;
     void *done_arg;
     struct pm_watch *watch;
+    struct pm_async *async;   /* a whole map, async.c; NULL for a single task */
     pmap_failure failure;
     char *text;
     bool due;                 /* its callback is to be called */
@@ -38,6 +39,7 @@ struct pmap_future {
 
 struct pm_futures {
     pthread_mutex_t lock;     /* guards all of it, and the desk */
+    pthread_mutex_t errands;  /* one broadcast at a time; taken before the other */
     struct pm_desk *desk;
     pmap_future *block[PM_TASKS / PM_FUTURE_BLOCK]; /* by entry */
     uint64_t submitted, pending, detached;          /* `detached`: of those that are pending */
@@ -60,11 +62,18 @@ int pm_futures_init(pmap_pool *pool);
 int pm_futures_open(pmap_pool *pool, const char *what); /* makes the desk ready: 0, PMAP_ENOTSUP, ... */
 void pm_futures_drain(pmap_pool *pool);      /* an orderly close: waits for everything that was given in */
 void pm_futures_cancel(pmap_pool *pool);     /* terminate: nothing queued is started any more */
-void pm_futures_close(pmap_pool *pool);      /* frees all futures */
+void pm_futures_close(pmap_pool *pool, bool forked); /* frees all futures */
 
 void pm_completed_add(struct pm_watch *watch);    /* its future has finished; under the lock */
 void pm_completed_forget(struct pm_watch *watch); /* its future is freed before it has; under the lock */
 void pm_futures_ring(pmap_pool *pool);            /* makes the descriptor readable */
+
+/* async.c */
+int pm_async_outcome(struct pm_async *async, pmap_failure *failure, char **text);
+void pm_async_free(struct pm_async *async, bool forked);
+/* A future that no worker will ever take, and its end. */
+int pm_future_reserve(pmap_pool *pool, const char *what, struct pm_async *async, pmap_future **future);
+void pm_future_settle(pmap_future *future, bool done);
 
 /* What one task is to be. */
 struct pm_order_of_work {

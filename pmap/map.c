@@ -135,14 +135,13 @@ int pm_map_run(pmap_pool *pool, const char *what, struct pm_work *work, const pm
     return pm_error(PMAP_EITEMS, "%s: %zu failure%s, the first: %s", what, n, n == 1 ? "" : "s", first ? first->text : "(no memory to list it)");
 }
 
-static int run_map(pmap_pool *pool, const char *what, struct pm_call call, enum pm_how how,
-                   uint64_t (*body)(struct pm_run *, uint64_t, uint64_t), const void *in, size_t first, size_t count, size_t in_size,
-                   void *out, size_t out_size, const pmap_map_options *options)
+static int run_map_inside(pmap_pool *pool, const char *what, struct pm_call call, enum pm_how how,
+                          uint64_t (*body)(struct pm_run *, uint64_t, uint64_t), const void *in, size_t first, size_t count, size_t in_size,
+                          void *out, size_t out_size, const pmap_map_options *options)
 {
     pmap_map_options full;
     struct pm_work work;
-    int e = pm_pool_enter(pool, what);
-    if (e) return e;
+    int e = 0;
     if (!call.fn.item) e = pm_error(PMAP_EINVAL, "%s: function is NULL", what);
     if (!e) e = pm_map_check(what, in, count, in_size, out, out_size);
     if (!e) e = pm_map_begin(pool, what, options, &full, &work);
@@ -159,8 +158,25 @@ static int run_map(pmap_pool *pool, const char *what, struct pm_call call, enum 
         work.out_size = out_size;
         e = pm_map_run(pool, what, &work, &full, 1, count);
     }
+    return e;
+}
+
+static int run_map(pmap_pool *pool, const char *what, struct pm_call call, enum pm_how how,
+                   uint64_t (*body)(struct pm_run *, uint64_t, uint64_t), const void *in, size_t first, size_t count, size_t in_size,
+                   void *out, size_t out_size, const pmap_map_options *options)
+{
+    int e = pm_pool_enter(pool, what);
+    if (e) return e;
+    e = run_map_inside(pool, what, call, how, body, in, first, count, in_size, out, out_size, options);
     pm_pool_leave(pool);
     return e;
+}
+
+int pm_map_items(pmap_pool *pool, const char *what, pmap_item_fn *function, const void *in, size_t count, size_t in_size, void *out,
+                 size_t out_size, const pmap_map_options *options)
+{
+    return run_map_inside(pool, what, (struct pm_call){.fn.item = function}, PM_HOW_ITEMS, pm_call_items, in, 0, count, in_size, out,
+                          out_size, options);
 }
 
 int pmap_map(pmap_pool *pool, pmap_item_fn *function, const void *in, size_t count, size_t in_size, void *out, size_t out_size,

@@ -359,6 +359,37 @@ PMAP_API size_t pmap_stream_index(const pmap_stream *stream);                  /
 PMAP_API const pmap_failure *pmap_stream_failure(const pmap_stream *stream);   /* of the last one, or NULL */
 PMAP_API void pmap_stream_close(pmap_stream *stream); /* at any time: what has not begun never will.  NULL is allowed */
 
+/* ---- More ways to give in work ---- */
+
+/* function(in) once on every worker: results[i] is worker i's, the first result_size bytes of it, zeroes where it is shorter.  Blocks.  A worker
+ * that dies over it does it again when it has been replaced (option retries).  Failures are listed by pmap_failures(), item = worker.
+ * Of the options `done` and `result_max` are not used.  Errors: those of pmap_submit(), PMAP_EITEMS, PMAP_EBROKEN, PMAP_ECANCELLED. */
+PMAP_API int pmap_broadcast(pmap_pool *pool, pmap_work_fn *function, const void *in, size_t bytes, void *results, size_t result_size,
+                            const pmap_submit_options *options);
+
+/* pmap_map() as a future, which has no result of its own: out holds them when it has finished.  in, out and options->stats are the
+ * call's until then.  pmap_future_get() returns what the map does, and pmap_failures() in that thread then lists what failed.  All executors and
+ * channels: a thread that exists as long as the map does runs it.  It cannot be cancelled or killed.
+ * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP, PMAP_EOVERLAP, PMAP_EOVERFLOW, PMAP_ESYSTEM, PMAP_ECLOSED, PMAP_EFORK. */
+PMAP_API int pmap_map_async(pmap_pool *pool, pmap_item_fn *function, const void *in, size_t count, size_t in_size, void *out,
+                            size_t out_size, const pmap_map_options *options, pmap_future **future);
+
+/* A function with a state, fed one value at a time and answering after each.  Each step runs on whatever worker is free, on a copy of the
+ * state; a step that fails or dies has changed nothing, and is run again (option retries). */
+typedef struct pmap_coroutine pmap_coroutine;
+typedef int pmap_step_fn(pmap_task *task, void *state, const void *in, size_t bytes);
+/* `state` is copied.  Of the options `done` is not used.  *coroutine is the caller's until pmap_coroutine_close(), before the pool's end;
+ * one thread at a time.  Errors: those of pmap_submit(), PMAP_EOVERFLOW. */
+PMAP_API int pmap_coroutine_open(pmap_pool *pool, pmap_step_fn *function, const void *state, size_t state_bytes,
+                                 const pmap_submit_options *options, pmap_coroutine **coroutine);
+/* Feeds it one value and waits at most timeout_s seconds (negative = for ever) for its answer (pmap_task_result()), which is the
+ * coroutine's until the next call.  After PMAP_ETIMEDOUT in = NULL waits on; a new value then is PMAP_EPERM.
+ * Errors: those of pmap_submit() and pmap_future_get(). */
+PMAP_API int pmap_coroutine_send(pmap_coroutine *coroutine, const void *in, size_t bytes, double timeout_s, const void **result,
+                                 size_t *result_bytes);
+PMAP_API const void *pmap_coroutine_state(const pmap_coroutine *coroutine); /* as the last successful step has left it */
+PMAP_API void pmap_coroutine_close(pmap_coroutine *coroutine);              /* waits for a step that runs.  NULL is allowed */
+
 /* ---- What it cost ---- */
 typedef struct pmap_stats {
     size_t size;              /* set it to sizeof(struct pmap_stats) */

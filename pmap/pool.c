@@ -145,6 +145,7 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
     pthread_cond_init(&pool->quiet, NULL);
     pool->ops = executors[o.executor];
     pool->workers = setup.workers;
+    pool->maps_only = setup.zmq;
     pool->spin_ns = setup.workers < cpus ? setup.spin_ns : 0;
     pool->forks = forks;
     e = -ENOMEM;
@@ -155,7 +156,7 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
     if (o.executor != PMAP_PROCESSES || pool->objects) e = pm_futures_init(pool);
     if (!e) e = pool->ops->open(&pool->executor, &setup, text, sizeof text);
     if (e) {
-        pm_futures_close(pool);
+        pm_futures_close(pool, false);
         pm_objects_free(pool->objects);
         free(pool);
         if (e == -ENOMEM) return pm_error(PMAP_ENOMEM, "pmap_pool_open: %s", text[0] ? text : "not enough memory");
@@ -186,7 +187,7 @@ static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
 {
     if (!pool) return 0;
     if (pm_pool_foreign(pool)) { /* the parent's workers are none of this child's business */
-        pm_futures_close(pool);
+        pm_futures_close(pool, true);
         pool->ops->abandon(pool->executor);
         pm_failures_forget(pool);
         pm_objects_free(pool->objects);
@@ -205,7 +206,7 @@ static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
     while (atomic_load(&pool->calls) != PM_CLOSED) pthread_cond_wait(&pool->quiet, &pool->lock); /* they return: the executor has ended */
     pthread_mutex_unlock(&pool->lock);
     unlist(pool);
-    pm_futures_close(pool);
+    pm_futures_close(pool, false);
     pool->ops->close(pool->executor);
     pm_failures_forget(pool);
     pm_objects_free(pool->objects);

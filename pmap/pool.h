@@ -19,6 +19,7 @@ struct pmap_pool {
     struct pm_objects *objects; /* what was loaded when the workers were forked */
     unsigned workers, forks;    /* `forks`: of this process when the pool was opened */
     int64_t spin_ns;            /* how long a thread that waits for a task spins first */
+    bool maps_only;             /* the ZeroMQ channel: nobody would send a task while the program is elsewhere */
     struct pm_futures *futures;
 
     atomic_uint calls;          /* under way; and the bit PM_CLOSED */
@@ -43,6 +44,9 @@ int pm_map_begin(pmap_pool *pool, const char *what, const pmap_map_options *opti
 /* Runs it between pm_pool_enter and pm_pool_leave; keeps the failures; `unit` items of the caller are one of the work's, of `count`. */
 int pm_map_run(pmap_pool *pool, const char *what, struct pm_work *work, const pmap_map_options *full, uint64_t unit,
                uint64_t count);
+/* pmap_map() in a thread that has entered the pool already. */
+int pm_map_items(pmap_pool *pool, const char *what, pmap_item_fn *function, const void *in, size_t count, size_t in_size, void *out,
+                 size_t out_size, const pmap_map_options *options);
 int pm_map_check(const char *what, const void *in, size_t count, size_t in_size, const void *out, size_t out_size);
 
 /* failure.c */
@@ -51,6 +55,8 @@ void pm_failures_keep(pmap_pool *pool, struct pm_failure *list, size_t n, uint64
 /* The text of one of them, which is about `count` items from `first`. */
 void pm_failure_say(char *line, size_t bytes, const struct pm_failure *f, uint64_t first, uint64_t count);
 void pm_failures_forget(pmap_pool *pool);
+unsigned long pm_failures_thread(void);                                 /* under which the calling thread's are kept */
+void pm_failures_adopt(pmap_pool *pool, unsigned long thread);          /* those become the calling thread's */
 void pm_failures_lock(bool lock); /* around a fork */
 
 #endif
