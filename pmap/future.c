@@ -282,6 +282,21 @@ void pm_future_settle(pmap_future *one, bool done)
     pm_event_notify(&f->desk->tasks->done, INT32_MAX);
 }
 
+int pm_future_failed(pmap_pool *pool, const char *what, const struct pm_order_of_work *order, const pmap_failure *failure, pmap_future **out)
+{
+    int e = pm_future_reserve(pool, what, NULL, out);
+    if (e) return e;
+    pmap_future *one = *out;
+    one->index = order->index;
+    one->watch = order->watch;
+    if (one->watch) one->watch->future = one;
+    one->failure = *failure;
+    one->text = strdup(failure->text);
+    one->failure.text = one->text ? one->text : "(no memory for the text)";
+    pm_future_settle(one, false);
+    return 0;
+}
+
 /* ---- Noticing what has finished ---- */
 
 /* Is the pool's handle the caller's to use, and the future one of it? */

@@ -47,6 +47,7 @@ struct pm_futures {
     uint64_t seen;            /* finished ones noticed so far */
     uint64_t stamp;
     bool watched;             /* the program has asked for the descriptor */
+    atomic_bool rung;         /* by this side */
 };
 
 /* wait.c: futures whose end somebody waits for, in the order in which they end. */
@@ -67,13 +68,8 @@ void pm_futures_close(pmap_pool *pool, bool forked); /* frees all futures */
 void pm_completed_add(struct pm_watch *watch);    /* its future has finished; under the lock */
 void pm_completed_forget(struct pm_watch *watch); /* its future is freed before it has; under the lock */
 void pm_futures_ring(pmap_pool *pool);            /* makes the descriptor readable */
-
-/* async.c */
-int pm_async_outcome(struct pm_async *async, pmap_failure *failure, char **text);
-void pm_async_free(struct pm_async *async, bool forked);
-/* A future that no worker will ever take, and its end. */
-int pm_future_reserve(pmap_pool *pool, const char *what, struct pm_async *async, pmap_future **future);
-void pm_future_settle(pmap_future *future, bool done);
+/* Before looking for what has finished: what finishes from here on makes it readable again, and what did is forgotten. */
+void pm_futures_arm(pmap_pool *pool);
 
 /* What one task is to be. */
 struct pm_order_of_work {
@@ -86,6 +82,15 @@ struct pm_order_of_work {
     struct pm_watch *watch;   /* told when it has finished, or NULL */
     pmap_submit_options options;
 };
+
+/* async.c */
+int pm_async_outcome(struct pm_async *async, pmap_failure *failure, char **text);
+void pm_async_free(struct pm_async *async, bool forked);
+/* A future that no worker will ever take, and its end. */
+int pm_future_reserve(pmap_pool *pool, const char *what, struct pm_async *async, pmap_future **future);
+void pm_future_settle(pmap_future *future, bool done);
+/* One that has failed already, as `failure` says, in place of one that would be submitted. */
+int pm_future_failed(pmap_pool *pool, const char *what, const struct pm_order_of_work *order, const pmap_failure *failure, pmap_future **future);
 
 int pm_submit_options(pmap_pool *pool, const char *what, const pmap_submit_options *given, pmap_submit_options *full);
 int pm_submit_check(pmap_pool *pool, const char *what, const struct pm_order_of_work *order); /* have the workers this function? */

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "pmap/future.h"
+#include "pmap/imap.h"
 #include "pmap/task.h"
 
 #define WINDOW_A_WORKER 256u
@@ -25,7 +25,9 @@ struct item {
 struct pmap_stream {
     pmap_pool *pool;
     struct pm_order_of_work order;
-    pmap_source_fn *source;
+    pm_feed_fn *feed;
+    void *feed_arg;
+    pmap_source_fn *source;  /* of a stream that the program has opened */
     void *source_arg;
     bool ordered, stop;
     size_t window, window_bytes;
@@ -35,8 +37,7 @@ struct pmap_stream {
     struct pmap_completed completed;
     bool ended;              /* the source has */
     int error;               /* that it ended with; told once */
-    const void *next_in;     /* pulled, and there was no room yet */
-    size_t next_bytes;
+    struct pm_feed next;     /* pulled, and there was no room yet */
     bool has_next;
     uint64_t pulled, handed;
     int64_t begun;
@@ -95,37 +96,58 @@ static int make(pmap_pool *pool, const char *what, const struct pm_order_of_work
     return 0;
 }
 
-static int open_stream(pmap_pool *pool, const char *what, pmap_work_fn *function, pmap_source_fn *source, void *source_arg,
-                       const pmap_stream_options *options, bool ordered, pmap_stream **out)
+/* The program's source as a feed. */
+static int feed_source(void *arg, struct pm_feed *feed)
+{
+    pmap_stream *s = arg;
+    int r = s->source(s->source_arg, &feed->in, &feed->bytes);
+    feed->index = s->pulled;
+    return r > 0 ? 1 : r;
+}
+
+int pm_stream_open(pmap_pool *pool, const char *what, pmap_work_fn *function, pm_feed_fn *feed, void *feed_arg,
+                   const pmap_stream_options *options, bool ordered, pmap_stream **out)
 {
     pmap_stream_options o;
     struct pm_order_of_work order = {.run = pm_call_work, .function = (void (*)(void))function};
-    if (!out) return pm_error(PMAP_EINVAL, "%s: stream is NULL", what);
-    *out = NULL;
     int e = pm_pool_enter(pool, what);
     if (e) return e;
-    if (!function || !source) e = pm_error(PMAP_EINVAL, "%s: %s is NULL", what, function ? "source" : "function");
+    if (!function) e = pm_error(PMAP_EINVAL, "%s: function is NULL", what);
     if (!e) e = check(pool, what, options, &o, &order);
     if (!e) e = pm_submit_check(pool, what, &order);
     if (!e) e = make(pool, what, &order, &o, ordered, out);
     if (!e) {
-        (*out)->source = source;
-        (*out)->source_arg = source_arg;
+        (*out)->feed = feed;
+        (*out)->feed_arg = feed_arg;
     }
     pm_pool_leave(pool);
     return e;
 }
 
+static int open_on_source(pmap_pool *pool, const char *what, pmap_work_fn *function, pmap_source_fn *source, void *source_arg,
+                          const pmap_stream_options *options, bool ordered, pmap_stream **out)
+{
+    if (!out) return pm_error(PMAP_EINVAL, "%s: stream is NULL", what);
+    *out = NULL;
+    if (!source) return pm_error(PMAP_EINVAL, "%s: source is NULL", what);
+    int e = pm_stream_open(pool, what, function, feed_source, NULL, options, ordered, out);
+    if (e) return e;
+    (*out)->feed_arg = *out;
+    (*out)->source = source;
+    (*out)->source_arg = source_arg;
+    return 0;
+}
+
 int pmap_imap(pmap_pool *pool, pmap_work_fn *function, pmap_source_fn *source, void *source_arg, const pmap_stream_options *options,
               pmap_stream **stream)
 {
-    return open_stream(pool, "pmap_imap", function, source, source_arg, options, true, stream);
+    return open_on_source(pool, "pmap_imap", function, source, source_arg, options, true, stream);
 }
 
 int pmap_imap_unordered(pmap_pool *pool, pmap_work_fn *function, pmap_source_fn *source, void *source_arg, const pmap_stream_options *options,
                         pmap_stream **stream)
 {
-    return open_stream(pool, "pmap_imap_unordered", function, source, source_arg, options, false, stream);
+    return open_on_source(pool, "pmap_imap_unordered", function, source, source_arg, options, false, stream);
 }
 
 /* ---- Pulling the source ---- */
@@ -138,16 +160,17 @@ static struct item *place(pmap_stream *s)
 static int give_in(pmap_stream *s)
 {
     struct item *item = place(s);
-    s->order.in = s->next_in;
-    s->order.bytes = s->next_bytes;
-    s->order.index = s->pulled;
+    s->order.in = s->next.in;
+    s->order.bytes = s->next.bytes;
+    s->order.index = s->next.index;
     if (!s->ordered) {
         item->watch = (struct pm_watch){.completed = &s->completed};
         s->order.watch = &item->watch;
     }
-    int e = pm_submit(s->pool, "pmap_stream_next", &s->order, &item->future);
+    int e = s->next.failure ? pm_future_failed(s->pool, "pmap_stream_next", &s->order, s->next.failure, &item->future)
+                            : pm_submit(s->pool, "pmap_stream_next", &s->order, &item->future);
     if (e) return e;
-    item->bytes = s->next_bytes + s->order.options.result_max;
+    item->bytes = s->next.bytes + s->order.options.result_max;
     s->bytes += item->bytes;
     s->count++;
     s->pulled++;
@@ -160,21 +183,21 @@ static int pull(pmap_stream *s)
 {
     while (s->count < s->window && (s->has_next || !s->ended)) {
         if (!s->has_next) {
-            s->next_in = NULL;
-            s->next_bytes = 0;
-            int r = s->source(s->source_arg, &s->next_in, &s->next_bytes);
+            s->next = (struct pm_feed){0};
+            int r = s->feed(s->feed_arg, &s->next);
+            if (r == PM_LATER) break;
             s->has_next = r > 0;
             s->ended = r <= 0;
             s->error = r < 0 ? r : 0;
             if (s->ended) break;
         }
-        if (!s->next_in && s->next_bytes) {
+        if (!s->next.in && s->next.bytes) {
             s->has_next = false;
             s->ended = true;
-            return pm_error(PMAP_EINVAL, "pmap_stream_next: the source gave NULL with %zu bytes as item %llu", s->next_bytes,
+            return pm_error(PMAP_EINVAL, "pmap_stream_next: the source gave NULL with %zu bytes as item %llu", s->next.bytes,
                             (unsigned long long)s->pulled);
         }
-        if (s->count && s->bytes + s->next_bytes + s->order.options.result_max > s->window_bytes) break;
+        if (s->count && s->bytes + s->next.bytes + s->order.options.result_max > s->window_bytes) break;
         int e = give_in(s);
         if (e == PMAP_ENOMEM && s->count) break;
         if (e) return e;
@@ -240,21 +263,20 @@ static void drop_all(pmap_stream *s)
     s->has_next = false;
 }
 
-static int next(pmap_stream *s, double timeout_s, const void **result, size_t *bytes)
+int pm_stream_take(pmap_stream *s, const void **result, size_t *bytes)
 {
     if (s->shown) pm_future_drop(s->shown);
     s->shown = NULL;
     int e = pull(s);
     if (e) return e;
     if (s->count == 0) {
+        if (!s->ended || s->has_next) return PM_LATER;
         if (!s->error) return 0;
         e = pm_error(PMAP_ESOURCE, "pmap_stream_next: the source ended with %d at item %llu", s->error, (unsigned long long)s->pulled);
         s->error = 0;
         return e;
     }
-    nap(s);
-    e = pm_futures_wait(s->pool, "pmap_stream_next", ready, s, timeout_s);
-    if (e) return e;
+    if (!ready(s)) return PM_LATER;
     struct item *item = take(s);
     s->shown = item->future;
     s->index = s->shown->index;
@@ -263,6 +285,15 @@ static int next(pmap_stream *s, double timeout_s, const void **result, size_t *b
     e = pm_future_result(s->shown, "pmap_stream_next", result, bytes);
     if (e && s->stop) drop_all(s);
     return e ? e : 1;
+}
+
+static int next(pmap_stream *s, double timeout_s, const void **result, size_t *bytes)
+{
+    int e = pm_stream_take(s, result, bytes);
+    if (e != PM_LATER) return e;
+    nap(s);
+    e = pm_futures_wait(s->pool, "pmap_stream_next", ready, s, timeout_s);
+    return e ? e : pm_stream_take(s, result, bytes);
 }
 
 int pmap_stream_next(pmap_stream *s, double timeout_s, const void **result, size_t *bytes)

@@ -359,6 +359,44 @@ PMAP_API size_t pmap_stream_index(const pmap_stream *stream);                  /
 PMAP_API const pmap_failure *pmap_stream_failure(const pmap_stream *stream);   /* of the last one, or NULL */
 PMAP_API void pmap_stream_close(pmap_stream *stream); /* at any time: what has not begun never will.  NULL is allowed */
 
+/* ---- Pipelines: what one stage makes of an input is the next one's input ---- */
+typedef struct pmap_pipeline pmap_pipeline;
+
+typedef struct pmap_stage {
+    pmap_work_fn *function;
+    unsigned workers;        /* of this stage; 0 = the CPUs this process may use */
+    pmap_executor executor;  /* processes for computing, threads for waiting */
+    size_t queue;            /* most items in this stage, waiting, worked on, or waiting for the next; 0 = 4 a worker */
+    size_t result_max;       /* these as in pmap_submit_options */
+    void *arg;
+    double timeout_s;
+    int retries;             /* unlike there 0 means 2; -1 = none */
+    int once;
+} pmap_stage;
+
+typedef struct pmap_pipeline_options {
+    size_t size;             /* set by PMAP_PIPELINE_OPTIONS_INIT */
+    int unordered;           /* 1 = results as they finish, in all stages; else in the order of the inputs */
+    size_t window_bytes;     /* of each stage, as in pmap_stream_options */
+    pmap_on_error on_error;  /* go on after an item has failed, or let the pipeline end */
+    const pmap_options *pool;/* for the stages' pools: all but workers and executor; NULL = PMAP_OPTIONS_INIT */
+} pmap_pipeline_options;
+#define PMAP_PIPELINE_OPTIONS_INIT { sizeof(pmap_pipeline_options), 0, 0, PMAP_ON_ERROR_COLLECT, 0 }
+
+/* Opens a pool for each stage.  Inputs come from the source as in pmap_imap(); an item that fails in a stage takes no part in the next ones
+ * and comes out as a failure in its turn.  `stages` and `options` are copied.  *pipeline is the caller's until pmap_pipeline_close(); one thread
+ * at a time.  Errors: those of pmap_pool_open() and pmap_imap(). */
+PMAP_API int pmap_pipeline_open(const pmap_stage *stages, size_t count, pmap_source_fn *source, void *source_arg,
+                                const pmap_pipeline_options *options, pmap_pipeline **pipeline);
+
+/* The next result, as pmap_stream_next(); it also passes on between the stages what has finished, so that they work for as long as the
+ * program asks, and stop at their bounds when it does not. */
+PMAP_API int pmap_pipeline_next(pmap_pipeline *pipeline, double timeout_s, const void **result, size_t *bytes);
+PMAP_API size_t pmap_pipeline_index(const pmap_pipeline *pipeline);                /* which input the last result belongs to */
+PMAP_API const pmap_failure *pmap_pipeline_failure(const pmap_pipeline *pipeline); /* of the last one, or NULL */
+PMAP_API pmap_pool *pmap_pipeline_pool(const pmap_pipeline *pipeline, size_t stage); /* for pmap_pool_pids() and the like; NULL: no such stage */
+PMAP_API void pmap_pipeline_close(pmap_pipeline *pipeline); /* at any time: what is under way is dropped.  NULL is allowed */
+
 /* ---- More ways to give in work ---- */
 
 /* function(in) once on every worker: results[i] is worker i's, the first result_size bytes of it, zeroes where it is shorter.  Blocks.  A worker

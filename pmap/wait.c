@@ -178,6 +178,7 @@ int pmap_wait(pmap_future *const *list, size_t n, pmap_when when, double timeout
 void pm_futures_ring(pmap_pool *pool)
 {
     uint64_t one = 1;
+    atomic_store(&pool->futures->rung, true);
     if (write(pool->futures->desk->bell, &one, sizeof one) < 0) { /* its counter is full: readable all the same */
     }
 }
@@ -213,11 +214,12 @@ static bool some_due(void *arg)
     return due;
 }
 
-/* Before looking for what has finished: what finishes from here on makes the descriptor readable again. */
-static void arm(struct pm_futures *f)
+void pm_futures_arm(pmap_pool *pool)
 {
+    struct pm_futures *f = pool->futures;
     uint64_t count;
-    if (!f->watched) return;
+    if (!f->watched || (atomic_load(&f->desk->tasks->bell) == 1 && !atomic_load(&f->rung))) return; /* it has not rung since */
+    atomic_store(&f->rung, false);
     if (read(f->desk->bell, &count, sizeof count) < 0) { /* it was not readable */
     }
     atomic_store(&f->desk->tasks->bell, 1);
@@ -228,7 +230,7 @@ static int run_due(pmap_pool *pool)
     struct pm_futures *f = pool->futures;
     int n = 0;
     pthread_mutex_lock(&f->lock);
-    arm(f);
+    pm_futures_arm(pool);
     bool watched = f->watched;
     f->watched = false; /* what is noticed here needs no ringing */
     (void)pm_futures_notice(pool);

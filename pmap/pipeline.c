@@ -1,0 +1,198 @@
+/* Pipelines: a chain of streams, each with a pool of its own, whose source is the stream before it.  All passing on is done by the thread that
+ * asks for results; it sleeps on the pools' descriptors together. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmap/imap.h"
+
+#define ITEMS_A_WORKER 4u
+#define TICK_MS 20 /* between two looks at the supervisors */
+
+struct stage {
+    struct pmap_pipeline *pipeline;
+    pmap_pool *pool;
+    pmap_stream *stream;
+    int fd;
+};
+
+struct pmap_pipeline {
+    pmap_source_fn *source;
+    void *source_arg;
+    uint64_t pulled;
+    int source_error;
+    size_t count;
+    struct pollfd *poll;
+    struct stage stage[];
+};
+
+/* ---- Between the stages ---- */
+
+static int feed_first(void *arg, struct pm_feed *feed)
+{
+    struct stage *stage = arg;
+    struct pmap_pipeline *p = stage->pipeline;
+    int r = p->source(p->source_arg, &feed->in, &feed->bytes);
+    if (r > 0) feed->index = p->pulled++;
+    else p->source_error = r;
+    return r > 0 ? 1 : r;
+}
+
+/* What the stage before has ready.  An item's failure is an item; anything else that went wrong ends the source of this stage. */
+static int feed_from_before(void *arg, struct pm_feed *feed)
+{
+    struct stage *stage = arg;
+    pmap_stream *before = stage[-1].stream;
+    int r = pm_stream_take(before, &feed->in, &feed->bytes);
+    feed->index = pmap_stream_index(before);
+    if (r >= 0) return r;
+    feed->failure = pmap_stream_failure(before);
+    if (feed->failure) return 1;
+    return r == PMAP_ESOURCE ? stage->pipeline->source_error : r;
+}
+
+/* ---- Open and close ---- */
+
+void pmap_pipeline_close(pmap_pipeline *p)
+{
+    if (!p) return;
+    for (size_t i = p->count; i > 0; i--) {
+        struct stage *s = &p->stage[i - 1];
+        pmap_stream_close(s->stream);
+        if (s->pool) (void)pmap_pool_terminate(s->pool, 0);
+    }
+    free(p->poll);
+    free(p);
+}
+
+static int open_stage(struct stage *s, size_t i, const pmap_stage *want, const pmap_pipeline_options *o, bool last)
+{
+    pmap_options pool = PMAP_OPTIONS_INIT;
+    pmap_stream_options stream = PMAP_STREAM_OPTIONS_INIT;
+    if (o->pool) {
+        if (o->pool->size < offsetof(pmap_options, executor) || o->pool->size > 4096)
+            return pm_error(PMAP_EINVAL, "pmap_pipeline_open: options->pool->size is %zu; start from PMAP_OPTIONS_INIT", o->pool->size);
+        memcpy(&pool, o->pool, o->pool->size < sizeof pool ? o->pool->size : sizeof pool);
+    }
+    if (want->retries < -1)
+        return pm_error(PMAP_EINVAL, "pmap_pipeline_open: stage %zu: retries is %d; expected -1 or more", i, want->retries);
+    pool.workers = want->workers;
+    pool.executor = want->executor;
+    int e = pmap_pool_open(&s->pool, &pool);
+    if (e) return e;
+    stream.arg = want->arg;
+    stream.result_max = want->result_max;
+    stream.timeout_s = want->timeout_s;
+    stream.retries = want->retries == 0 ? 2 : want->retries < 0 ? 0 : want->retries;
+    stream.once = want->once;
+    stream.window = want->queue ? want->queue : ITEMS_A_WORKER * (size_t)pmap_pool_workers(s->pool);
+    stream.window_bytes = o->window_bytes;
+    stream.on_error = last ? o->on_error : PMAP_ON_ERROR_COLLECT;
+    e = pm_stream_open(s->pool, "pmap_pipeline_open", want->function, i == 0 ? feed_first : feed_from_before, s, &stream, !o->unordered, &s->stream);
+    if (e) return e;
+    s->fd = pmap_pool_fd(s->pool);
+    return s->fd < 0 ? s->fd : 0;
+}
+
+static int check_options(const pmap_pipeline_options *given, pmap_pipeline_options *o)
+{
+    static const pmap_pipeline_options init = PMAP_PIPELINE_OPTIONS_INIT;
+    *o = init;
+    if (given) {
+        if (given->size < offsetof(pmap_pipeline_options, window_bytes) || given->size > 4096)
+            return pm_error(PMAP_EINVAL, "pmap_pipeline_open: options->size is %zu; start from PMAP_PIPELINE_OPTIONS_INIT", given->size);
+        memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    }
+    return 0;
+}
+
+int pmap_pipeline_open(const pmap_stage *stages, size_t count, pmap_source_fn *source, void *source_arg, const pmap_pipeline_options *options,
+                       pmap_pipeline **out)
+{
+    pmap_pipeline_options o;
+    if (!out) return pm_error(PMAP_EINVAL, "pmap_pipeline_open: pipeline is NULL");
+    *out = NULL;
+    if (!stages || !count || count > 4096) return pm_error(PMAP_EINVAL, "pmap_pipeline_open: %zu stages; expected 1 to 4096", stages ? count : 0);
+    if (!source) return pm_error(PMAP_EINVAL, "pmap_pipeline_open: source is NULL");
+    int e = check_options(options, &o);
+    if (e) return e;
+    pmap_pipeline *p = calloc(1, sizeof *p + count * sizeof p->stage[0]);
+    if (p) p->poll = calloc(count, sizeof *p->poll);
+    if (!p || !p->poll) {
+        free(p);
+        return pm_error(PMAP_ENOMEM, "pmap_pipeline_open: not enough memory");
+    }
+    p->source = source;
+    p->source_arg = source_arg;
+    p->count = count;
+    for (size_t i = 0; i < count; i++) p->stage[i].pipeline = p;
+    for (size_t i = 0; !e && i < count; i++) {
+        e = open_stage(&p->stage[i], i, &stages[i], &o, i + 1 == count);
+        p->poll[i] = (struct pollfd){.fd = p->stage[i].fd, .events = POLLIN};
+    }
+    if (e) pmap_pipeline_close(p);
+    else *out = p;
+    return e;
+}
+
+/* ---- Next ---- */
+
+/* A serial stage works here and now: 1.  Else 0, or why there will be no more. */
+static int attend(struct pmap_pipeline *p, bool late)
+{
+    int worked = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        pmap_pool *pool = p->stage[i].pool;
+        int e = pool->ops->attend(pool->executor, late);
+        if (e == -EPIPE) return pm_error(PMAP_EBROKEN, "pmap_pipeline_next: workers of stage %zu die without any progress", i);
+        if (e < 0) return pm_error(PMAP_ECANCELLED, "pmap_pipeline_next: the pool of stage %zu was terminated", i);
+        worked |= e;
+    }
+    return worked;
+}
+
+static int next(struct pmap_pipeline *p, double timeout_s, const void **result, size_t *bytes)
+{
+    pmap_stream *last = p->stage[p->count - 1].stream;
+    int64_t begin = pm_now(), limit = timeout_s < 0 || timeout_s > 4e9 ? INT64_MAX : (int64_t)(timeout_s * 1e9);
+    for (bool late = false;;) {
+        int e = pm_stream_take(last, result, bytes);
+        if (e != PM_LATER) return e;
+        /* From here on what finishes makes a descriptor readable; what has finished before is seen by looking once more. */
+        for (size_t i = 0; i < p->count; i++) pm_futures_arm(p->stage[i].pool);
+        e = pm_stream_take(last, result, bytes);
+        if (e != PM_LATER) return e;
+        e = attend(p, late);
+        if (e < 0) return e;
+        if (e == 1) continue;
+        int64_t left = limit == INT64_MAX ? INT64_MAX : limit - (pm_now() - begin);
+        if (left <= 0) return pm_error(PMAP_ETIMEDOUT, "pmap_pipeline_next: nothing finished within %g s", timeout_s);
+        late = poll(p->poll, (nfds_t)p->count, left < TICK_MS * INT64_C(1000000) ? (int)(left / 1000000) + 1 : TICK_MS) == 0;
+    }
+}
+
+int pmap_pipeline_next(pmap_pipeline *p, double timeout_s, const void **result, size_t *bytes)
+{
+    if (result) *result = NULL;
+    if (bytes) *bytes = 0;
+    if (!p) return pm_error(PMAP_EINVAL, "pmap_pipeline_next: pipeline is NULL");
+    size_t entered = 0;
+    int e = 0;
+    while (!e && entered < p->count) {
+        e = pm_pool_enter(p->stage[entered].pool, "pmap_pipeline_next");
+        if (!e) entered++;
+    }
+    if (!e) e = next(p, timeout_s, result, bytes);
+    while (entered > 0) pm_pool_leave(p->stage[--entered].pool);
+    return e;
+}
+
+size_t pmap_pipeline_index(const pmap_pipeline *p) { return p ? pmap_stream_index(p->stage[p->count - 1].stream) : 0; }
+
+const pmap_failure *pmap_pipeline_failure(const pmap_pipeline *p)
+{
+    return p ? pmap_stream_failure(p->stage[p->count - 1].stream) : NULL;
+}
+
+pmap_pool *pmap_pipeline_pool(const pmap_pipeline *p, size_t stage) { return p && stage < p->count ? p->stage[stage].pool : NULL; }
