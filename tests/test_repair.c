@@ -61,9 +61,40 @@ static void expect_failure(uint64_t item, uint64_t count, unsigned attempts)
     free(f);
 }
 
-static void finish_scene(void)
+/* Chunk 4 or 9 of ten was held, in such a state; what its word must say then, and what, if anything, must have failed. */
+struct held {
+    enum pm_how how;
+    uint8_t retries;
+    bool once, late;     /* late: killed for an item that was over */
+    uint32_t chunk;
+    unsigned attempt;
+    uint64_t from, item;
+    uint32_t exact;
+    enum pm_state state; /* expected */
+    unsigned attempts;
+    uint32_t offset;
+    uint64_t failed, count;
+    unsigned runs;       /* of what failed; 0 = nothing did */
+};
+
+static void repair_of(const struct held *h)
 {
+    struct pm_death death = death_of(5);
+    death.charged = !h->late;
+    scene_of_ten_chunks(h->how, h->retries, h->once);
+    claim_by_hand(5, h->chunk, h->attempt, h->from, h->item, h->exact);
+    assert_int_equal(pm_job_repair(s.board, s.job, &death), 1);
+    expect_word(h->chunk, h->state, h->attempts, h->offset);
+    assert_int_equal(atomic_load(&s.job->deaths), 1);
+    assert_int_equal(atomic_load(&s.job->retries), h->runs ? 0 : 1);
     run_to_the_end(2);
+    /* What it had done before it died is not done again, and what failed is not run. */
+    for (uint64_t i = 0; i < 100; i++) {
+        bool before = i / 10 == h->chunk && (h->state == PM_DONE || i % 10 < h->offset);
+        assert_int_equal(atomic_load(&s.done[i]), before ? 0 : 1);
+    }
+    if (h->runs) expect_failure(h->failed, h->count, h->runs);
+    else no_failures();
     pm_job_close(s.job);
 }
 
@@ -71,58 +102,23 @@ static void a_chunk_resumes_at_the_item_of_the_death(void **state)
 {
     (void)state;
     open_scene(2);
-    struct pm_death death = death_of(5);
-
-    scene_of_ten_chunks(PM_HOW_ITEMS, 2, false);
-    claim_by_hand(5, 4, 0, 40, 47, 1);
-    assert_int_equal(pm_job_repair(s.board, s.job, &death), 1);
-    expect_word(4, PM_FREE, 1, 7);
-    assert_int_equal(atomic_load(&s.job->deaths), 1);
-    assert_int_equal(atomic_load(&s.job->retries), 1);
-    run_to_the_end(2);
-    for (uint64_t i = 0; i < 100; i++) assert_int_equal(atomic_load(&s.done[i]), i >= 40 && i < 47 ? 0 : 1);
-    no_failures();
-    pm_job_close(s.job);
-
+    /* At its first death: the item runs again. */
+    repair_of(&(struct held){.retries = 2, .chunk = 4, .from = 40, .item = 47, .exact = 1,
+                             .state = PM_FREE, .attempts = 1, .offset = 7});
     /* The third death at one item: it has failed, and the chunk goes on behind it. */
-    scene_of_ten_chunks(PM_HOW_ITEMS, 2, false);
-    claim_by_hand(5, 4, 2, 47, 47, 1);
-    assert_int_equal(pm_job_repair(s.board, s.job, &death), 1);
-    expect_word(4, PM_FREE, 0, 8);
-    expect_failure(47, 1, 3);
-    finish_scene();
-
+    repair_of(&(struct held){.retries = 2, .chunk = 4, .attempt = 2, .from = 47, .item = 47, .exact = 1,
+                             .state = PM_FREE, .offset = 8, .failed = 47, .count = 1, .runs = 3});
     /* The last of its chunk: nothing is left to resume. */
-    scene_of_ten_chunks(PM_HOW_ITEMS, 0, false);
-    claim_by_hand(5, 9, 0, 90, 99, 1);
-    assert_int_equal(pm_job_repair(s.board, s.job, &death), 1);
-    expect_word(9, PM_DONE, 0, 0);
-    expect_failure(99, 1, 1);
-    finish_scene();
-
+    repair_of(&(struct held){.chunk = 9, .from = 90, .item = 99, .exact = 1,
+                             .state = PM_DONE, .failed = 99, .count = 1, .runs = 1});
     /* Another item than the one that was retried: it begins with its own count. */
-    scene_of_ten_chunks(PM_HOW_ITEMS, 2, false);
-    claim_by_hand(5, 4, 2, 43, 45, 1);
-    assert_int_equal(pm_job_repair(s.board, s.job, &death), 1);
-    expect_word(4, PM_FREE, 1, 5);
-    finish_scene();
-
+    repair_of(&(struct held){.retries = 2, .chunk = 4, .attempt = 2, .from = 43, .item = 45, .exact = 1,
+                             .state = PM_FREE, .attempts = 1, .offset = 5});
     /* Killed for an item that was over: nobody is charged. */
-    scene_of_ten_chunks(PM_HOW_ITEMS, 0, false);
-    claim_by_hand(5, 4, 0, 40, 45, 1);
-    death.charged = false;
-    assert_int_equal(pm_job_repair(s.board, s.job, &death), 1);
-    expect_word(4, PM_FREE, 0, 5);
-    finish_scene();
-
+    repair_of(&(struct held){.late = true, .chunk = 4, .from = 40, .item = 45, .exact = 1, .state = PM_FREE, .offset = 5});
     /* Once: what a death interrupts has failed. */
-    death = death_of(5);
-    scene_of_ten_chunks(PM_HOW_ITEMS, 0, true);
-    claim_by_hand(5, 4, 0, 40, 45, 1);
-    assert_int_equal(pm_job_repair(s.board, s.job, &death), 1);
-    expect_word(4, PM_FREE, 0, 6);
-    expect_failure(45, 1, 1);
-    finish_scene();
+    repair_of(&(struct held){.once = true, .chunk = 4, .from = 40, .item = 45, .exact = 1,
+                             .state = PM_FREE, .offset = 6, .failed = 45, .count = 1, .runs = 1});
     close_scene();
 }
 
@@ -130,19 +126,10 @@ static void a_chunk_function_is_charged_as_a_whole(void **state)
 {
     (void)state;
     open_scene(2);
-    struct pm_death death = death_of(5);
-    scene_of_ten_chunks(PM_HOW_BULK, 2, false);
-    claim_by_hand(5, 4, 0, 40, 40, 0);
-    assert_int_equal(pm_job_repair(s.board, s.job, &death), 1);
-    expect_word(4, PM_FREE, 1, 0);
-    finish_scene();
-
-    scene_of_ten_chunks(PM_HOW_BULK, 0, true);
-    claim_by_hand(5, 4, 0, 40, 40, 0);
-    assert_int_equal(pm_job_repair(s.board, s.job, &death), 1);
-    expect_word(4, PM_DONE, 0, 0);
-    expect_failure(40, 10, 1);
-    finish_scene();
+    repair_of(&(struct held){.how = PM_HOW_BULK, .retries = 2, .chunk = 4, .from = 40, .item = 40,
+                             .state = PM_FREE, .attempts = 1});
+    repair_of(&(struct held){.how = PM_HOW_BULK, .once = true, .chunk = 4, .from = 40, .item = 40,
+                             .state = PM_DONE, .failed = 40, .count = 10, .runs = 1});
     close_scene();
 }
 
