@@ -107,6 +107,27 @@ void pm_path_free(const struct pm_path *path, pmap_pool *pool, void *memory)
     else free(memory);
 }
 
+int pm_twice(pmap_task *task, const void *item, void *result)
+{
+    (void)task;
+    uint32_t x;
+    memcpy(&x, item, 4);
+    x *= 2;
+    memcpy(result, &x, 4);
+    return 0;
+}
+
+int pm_small_map(pmap_pool *pool)
+{
+    enum { N = 500 };
+    uint32_t in[N], out[N];
+    for (uint32_t i = 0; i < N; i++) in[i] = i + 1;
+    int e = pmap_map(pool, pm_twice, in, N, 4, out, 4, NULL);
+    for (uint32_t i = 0; !e && i < N; i++)
+        if (out[i] != 2 * (i + 1)) return 1;
+    return e;
+}
+
 void pm_expect(int value, int expected, const char *file, int line)
 {
     if (value == expected) return;

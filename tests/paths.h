@@ -51,6 +51,11 @@ unsigned pm_path_workers(const struct pm_path *path, unsigned workers); /* how m
 void *pm_path_alloc(const struct pm_path *path, pmap_pool *pool, size_t bytes);
 void pm_path_free(const struct pm_path *path, pmap_pool *pool, void *memory);
 
+/* A map over a few hundred numbers: 0 when it and its results are right, else what it returned, or 1.  It asserts
+ * nothing, so an application in a child may use it. */
+int pm_small_map(pmap_pool *pool);
+int pm_twice(pmap_task *task, const void *item, void *result); /* its function: of a uint32_t */
+
 /* The call's value, and when it is another one also pmap_error(), which cmocka's message alone would not show. */
 void pm_expect(int value, int expected, const char *file, int line);
 #define EXPECT(call, expected) pm_expect((call), (expected), __FILE__, __LINE__)

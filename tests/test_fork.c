@@ -35,27 +35,6 @@ static void application_on(const struct pm_path *path, int (*application)(void *
     if (status) fail_msg("wait status %#x%s", (unsigned)status, status == -ETIMEDOUT ? ": it hung" : "");
 }
 
-static int twice(pmap_task *task, const void *item, void *result)
-{
-    (void)task;
-    uint32_t x;
-    memcpy(&x, item, 4);
-    x *= 2;
-    memcpy(result, &x, 4);
-    return 0;
-}
-
-static int small_map(pmap_pool *pool) /* 0 = right */
-{
-    enum { N = 500 };
-    uint32_t in[N], out[N];
-    for (uint32_t i = 0; i < N; i++) in[i] = i + 1;
-    int e = pmap_map(pool, twice, in, N, 4, out, 4, NULL);
-    for (uint32_t i = 0; !e && i < N; i++)
-        if (out[i] != 2 * (i + 1)) return 1;
-    return e;
-}
-
 static pmap_pool *open_pool(unsigned workers)
 {
     pmap_options options = pm_path_options(here, workers);
@@ -77,7 +56,7 @@ static int use_in_a_child(pmap_pool *pool, void *memory)
 {
     char item = 1, result;
     pmap_stats_t stats = {.size = sizeof stats};
-    NEED(pmap_map(pool, twice, &item, 0, 4, &result, 4, NULL) == PMAP_EFORK);
+    NEED(pmap_map(pool, pm_twice, &item, 0, 4, &result, 4, NULL) == PMAP_EFORK);
     NEED(strstr(pmap_error(), "pmap_map: the pool was opened by another process"));
     NEED(pmap_for(pool, NULL, 0, 1, NULL) == PMAP_EFORK);
     NEED(pmap_stats(pool, &stats) == PMAP_EFORK);
@@ -100,7 +79,7 @@ static int child_uses_closes_and_opens(void *arg)
      * */
     int hows = here->executor == PMAP_THREADS ? 4 : 5;
     for (int how = 0; how < hows; how++) {
-        NEED(small_map(pool) == 0);
+        NEED(pm_small_map(pool) == 0);
         pid_t pid = fork();
         if (pid == 0) {
             int e = use_in_a_child(pool, memory);
@@ -110,12 +89,12 @@ static int child_uses_closes_and_opens(void *arg)
             if (how >= 3 && pmap_pool_close(pool)) _exit(3);
             if (how == 4) { /* a pool of its own */
                 pool = open_pool(2);
-                if (!pool || small_map(pool) || pmap_pool_close(pool)) _exit(4);
+                if (!pool || pm_small_map(pool) || pmap_pool_close(pool)) _exit(4);
             }
             _exit(0);
         }
         NEED(pid > 0 && status_of(pid) == 0);
-        NEED(small_map(pool) == 0);
+        NEED(pm_small_map(pool) == 0);
         for (size_t i = 0; i < 1000; i++) NEED(((char *)memory)[i] == 7);
     }
     NEED(pmap_pool_close(pool) == 0);
@@ -137,7 +116,7 @@ static int closed_while_a_child_lives(void *arg)
         close(ends[1]);
         _exit(read(ends[0], &c, 1) == 0 ? 0 : 1);
     }
-    NEED(small_map(pool) == 0);
+    NEED(pm_small_map(pool) == 0);
     NEED(pmap_pool_close(pool) == 0);
     close(ends[1]);
     NEED(status_of(pid) == 0);
@@ -152,7 +131,7 @@ static atomic_bool enough;
 static void *map_for_ever(void *pool)
 {
     int wrong = 0;
-    while (!atomic_load(&enough)) wrong |= small_map(pool);
+    while (!atomic_load(&enough)) wrong |= pm_small_map(pool);
     return (void *)(intptr_t)wrong;
 }
 
@@ -165,7 +144,7 @@ static int fork_while_another_thread_maps(void *arg)
     NEED(pool && pthread_create(&thread, NULL, map_for_ever, pool) == 0);
     for (int i = 0; i < 50; i++) {
         pid_t pid = fork();
-        if (pid == 0) _exit(small_map(pool) == PMAP_EFORK && pmap_pool_close(pool) == 0 ? 0 : 1);
+        if (pid == 0) _exit(pm_small_map(pool) == PMAP_EFORK && pmap_pool_close(pool) == 0 ? 0 : 1);
         NEED(pid > 0 && status_of(pid) == 0);
     }
     atomic_store(&enough, true);
@@ -242,7 +221,7 @@ static int opened_by_a_thread_that_ends(void *arg)
     pthread_join(thread, NULL);
     NEED(pool);
     for (int i = 0; i < 20; i++) {
-        NEED(small_map(pool) == 0);
+        NEED(pm_small_map(pool) == 0);
         NEED(workers_are_there(pool));
     }
     NEED(pmap_stats(pool, &stats) == 0);
@@ -259,7 +238,7 @@ static void *open_use_close(void *arg)
     (void)arg;
     for (int i = 0; i < 8; i++) {
         pmap_pool *pool = open_pool(2);
-        if (!pool || small_map(pool) || pmap_pool_close(pool)) return &enough;
+        if (!pool || pm_small_map(pool) || pmap_pool_close(pool)) return &enough;
     }
     return NULL;
 }
@@ -293,7 +272,7 @@ static void pools_opened_by_threads_at_once(const struct pm_path *path)
 static int map_inside(pmap_task *task, const void *item, void *result)
 {
     (void)item;
-    int e = small_map(pmap_task_arg(task));
+    int e = pm_small_map(pmap_task_arg(task));
     memcpy(result, &e, sizeof e);
     return 0;
 }
@@ -308,7 +287,7 @@ static int nested(void *arg)
     options.arg = pool;
     NEED(pmap_map(pool, map_inside, NULL, 10, 0, out, sizeof out[0], &options) == 0);
     for (int i = 0; i < 10; i++) NEED(out[i] == PMAP_EFORK);
-    NEED(small_map(pool) == 0);
+    NEED(pm_small_map(pool) == 0);
     NEED(pmap_pool_close(pool) == 0);
     return 0;
 }
@@ -322,7 +301,7 @@ static int own_pool_inside(pmap_task *task, const void *item, void *result)
     pmap_pool *pool;
     int e = pmap_pool_open(&pool, &options);
     if (!e) {
-        e = small_map(pool);
+        e = pm_small_map(pool);
         if (pmap_pool_close(pool) && !e) e = 99;
     }
     memcpy(result, &e, sizeof e);
@@ -338,7 +317,7 @@ static int a_pool_in_a_function(void *arg)
     NEED(pool);
     NEED(pmap_map(pool, own_pool_inside, NULL, 6, 0, out, sizeof out[0], NULL) == 0);
     for (int i = 0; i < 6; i++) NEED(out[i] == 0 || out[i] == PMAP_EFORK || out[i] == PMAP_ENOTSUP);
-    NEED(small_map(pool) == 0);
+    NEED(pm_small_map(pool) == 0);
     NEED(pmap_pool_close(pool) == 0);
     return 0;
 }
@@ -351,10 +330,10 @@ static void a_pool_of_its_own_in_a_function(const struct pm_path *path) { applic
 static int kill_one_and_go_on(pmap_pool *pool)
 {
     int pids[2] = {0, 0};
-    NEED(small_map(pool) == 0);
+    NEED(pm_small_map(pool) == 0);
     unsigned n = pmap_pool_pids(pool, pids, 2);
     if (n) NEED(pids[0] > 0 && kill(pids[0], SIGKILL) == 0);
-    for (int i = 0; i < 5; i++) NEED(small_map(pool) == 0);
+    for (int i = 0; i < 5; i++) NEED(pm_small_map(pool) == 0);
     NEED(pmap_pool_close(pool) == 0);
     return 0;
 }
@@ -432,7 +411,7 @@ static int nothing_on_0_to_2(void *arg)
     int report = fcntl(2, F_DUPFD_CLOEXEC, 20);
     for (int fd = 0; fd < 3; fd++) close(fd);
     pmap_pool *pool = open_pool(2);
-    if (!pool || small_map(pool)) return 2;
+    if (!pool || pm_small_map(pool)) return 2;
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) >= 0) { /* what an application then prints would go there */
             char link[64], target[100] = "";
@@ -501,7 +480,7 @@ static int close_everything(pmap_task *task, const void *item, void *result)
 {
     (void)task;
     for (int fd = 0; fd < 1024; fd++) close(fd);
-    return twice(task, item, result);
+    return pm_twice(task, item, result);
 }
 
 static int functions_that_close_all(void *arg)
@@ -514,7 +493,7 @@ static int functions_that_close_all(void *arg)
     for (uint32_t i = 0; i < N; i++) in[i] = i;
     NEED(pmap_map(pool, close_everything, in, N, 4, out, 4, NULL) == 0);
     for (uint32_t i = 0; i < N; i++) NEED(out[i] == 2 * i);
-    NEED(small_map(pool) == 0);
+    NEED(pm_small_map(pool) == 0);
     NEED(pmap_pool_close(pool) == 0);
     return 0;
 }
@@ -531,7 +510,7 @@ static int print_once(void *arg)
     NEED(freopen(name, "we", stdout));
     printf("once\n");
     pmap_pool *pool = open_pool(3);
-    NEED(pool && small_map(pool) == 0 && pmap_pool_close(pool) == 0);
+    NEED(pool && pm_small_map(pool) == 0 && pmap_pool_close(pool) == 0);
     fflush(stdout);
     int fd = open(name, O_RDONLY | O_CLOEXEC);
     NEED(fd >= 0 && read(fd, text, sizeof text - 1) == 5 && strcmp(text, "once\n") == 0);

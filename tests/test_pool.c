@@ -23,26 +23,6 @@ static double seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static int twice(pmap_task *task, const void *item, void *result)
-{
-    (void)task;
-    uint32_t x;
-    memcpy(&x, item, 4);
-    x *= 2;
-    memcpy(result, &x, 4);
-    return 0;
-}
-
-static int a_small_map(pmap_pool *pool) /* 0 = right */
-{
-    uint32_t in[64], out[64];
-    for (uint32_t i = 0; i < 64; i++) in[i] = i + 1;
-    int e = pmap_map(pool, twice, in, 64, 4, out, 4, NULL);
-    for (uint32_t i = 0; !e && i < 64; i++)
-        if (out[i] != 2 * (i + 1)) return 1;
-    return e;
-}
-
 /* ---- Again and again ---- */
 
 static size_t entries(const char *folder)
@@ -71,7 +51,7 @@ static void three_hundred_times(const struct pm_path *path)
     int times = path->bit == PM_ON_ZMQ ? 60 : 300;
     for (int i = 0; i < times; i++) {
         pmap_pool *pool = pm_path_open(path, 2);
-        if (i % 10 == 0) EXPECT(a_small_map(pool), 0);
+        if (i % 10 == 0) EXPECT(pm_small_map(pool), 0);
         if (i % 3) pm_path_close(pool);
         else EXPECT(pmap_pool_terminate(pool, 0), 0);
         if (i == 10) { /* what a C library or an OpenMP runtime sets up once is there by now */
@@ -89,7 +69,7 @@ static void workers_end_with_the_pool(const struct pm_path *path)
 {
     int pids[3] = {0};
     pmap_pool *pool = pm_path_open(path, 3);
-    EXPECT(a_small_map(pool), 0);
+    EXPECT(pm_small_map(pool), 0);
     assert_int_equal(pmap_pool_pids(pool, pids, 3), 3);
     for (int i = 0; i < 3; i++) assert_int_equal(kill(pids[i], 0), 0);
     int one[2] = {-7, -7};
@@ -107,17 +87,17 @@ static void two_pools(const struct pm_path *path)
 {
     pmap_pool *a = pm_path_open(path, 2), *b = pm_path_open(path, 3);
     for (int i = 0; i < 10; i++) {
-        EXPECT(a_small_map(a), 0);
-        EXPECT(a_small_map(b), 0);
+        EXPECT(pm_small_map(a), 0);
+        EXPECT(pm_small_map(b), 0);
     }
     void *of_a = pmap_alloc(a, 100);
     pmap_free(b, of_a); /* the wrong pool: ignored, and said */
     EXPECT_TEXT("pmap_free");
     pm_path_close(a);
-    EXPECT(a_small_map(b), 0);
+    EXPECT(pm_small_map(b), 0);
     pmap_pool *c = pm_path_open(path, 1);
     pm_path_close(b);
-    EXPECT(a_small_map(c), 0);
+    EXPECT(pm_small_map(c), 0);
     pm_path_close(c);
 }
 
@@ -226,7 +206,7 @@ static void close_waits_for_calls(const struct pm_path *path)
     }
     assert_int_equal(e, PMAP_ECLOSED);
     EXPECT_TEXT("pmap_stats: the pool is closed");
-    EXPECT(a_small_map(pool), PMAP_ECLOSED);
+    EXPECT(pm_small_map(pool), PMAP_ECLOSED);
     assert_null(pmap_alloc(pool, 8));
     EXPECT_TEXT("pmap_alloc");
     atomic_store(&c.held->let_go, 1);
@@ -239,7 +219,6 @@ static void close_waits_for_calls(const struct pm_path *path)
 
 /* ---- Half an open ---- */
 
-#define OTHER_USER 54321u /* whose processes are none but this test's */
 
 static const struct pm_path *limited_path;
 static unsigned limit;
@@ -249,7 +228,8 @@ static int open_with_few_processes(void *arg)
 {
     (void)arg;
     struct rlimit few = {limit, limit};
-    if (geteuid() == 0 && (setgid(OTHER_USER) || setuid(OTHER_USER))) return 77;
+    uid_t other = 100000u + (uid_t)getpid(); /* whose processes are none but this test's, also where it runs twice at once */
+    if (geteuid() == 0 && (setgid(other) || setuid(other))) return 77;
     if (geteuid() == 0 || setrlimit(RLIMIT_NPROC, &few)) return 77;
     unsetenv("TMPDIR"); /* that of the tests is closed to others */
     pmap_options options = pm_path_options(limited_path, 6);
@@ -259,7 +239,7 @@ static int open_with_few_processes(void *arg)
         fprintf(stderr, "    limit %u: %s\n", limit, pmap_error());
         return e == PMAP_ESYSTEM && !pool && strstr(pmap_error(), "fork") ? 0 : 2;
     }
-    int map = a_small_map(pool);
+    int map = pm_small_map(pool);
     /* The ZeroMQ channel needs two threads more in each process, when it is first used: it may be refused them, but says so. */
     bool said = options.channel == PMAP_ZMQ && (map == PMAP_ESYSTEM || map == PMAP_EBROKEN) && pmap_error()[0];
     if (map && !said) return 3;
@@ -353,7 +333,7 @@ static void wrong_frees_are_said_and_ignored(const struct pm_path *path)
     pmap_free(pool, p);
     EXPECT_TEXT("or is free already");
     for (size_t i = 0; i < 1000; i++) assert_int_equal(q[i], 3);
-    EXPECT(a_small_map(pool), 0);
+    EXPECT(pm_small_map(pool), 0);
     pm_path_close(pool);
 }
 
