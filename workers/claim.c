@@ -45,23 +45,11 @@ static inline void prepare(struct pm_worker *me, struct pm_job *job)
 {
     uint64_t serial = atomic_load_explicit(&job->serial, R);
     if (me->serial == serial) return;
-    const struct pm_work *work = &job->work;
-    struct pm_run *run = &me->run;
     me->serial = serial;
-    run->job = job;
-    run->stop = &job->stop;
-    run->self = work->body.self;
-    run->in = work->in;
-    run->out = work->out;
-    run->in_size = work->in_size;
-    run->in_bytes = work->in_bytes;
-    run->out_size = work->out_size;
-    run->arg = job->arg;
-    run->first = work->first;
-    run->seed = work->seed;
-    run->timeout_ns = work->timeout_ns;
-    run->retries = work->retries;
-    run->once = work->once;
+    me->run.job = job;
+    me->run.stop = &job->stop;
+    me->run.arg = job->arg;
+    pm_run_take(&me->run, &job->work);
 }
 
 /* Runs [lo, hi) of a claimed chunk; returns the first item that was not run. */

@@ -42,6 +42,22 @@ struct pm_run {
     void (*fail)(struct pm_run *run, uint64_t item, uint64_t count, int value, unsigned attempts);
 };
 
+/* What is the same for all of a job's items. */
+static inline void pm_run_take(struct pm_run *run, const struct pm_work *work)
+{
+    run->self = work->body.self;
+    run->in = work->in;
+    run->out = work->out;
+    run->in_size = work->in_size;
+    run->in_bytes = work->in_bytes;
+    run->out_size = work->out_size;
+    run->first = work->first;
+    run->seed = work->seed;
+    run->timeout_ns = work->timeout_ns;
+    run->retries = work->retries;
+    run->once = work->once;
+}
+
 static inline bool pm_run_stopped(const struct pm_run *run) { return atomic_load_explicit(run->stop, memory_order_relaxed) != 0; }
 
 /* "The item that I run now is this one." */

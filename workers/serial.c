@@ -10,6 +10,7 @@
 #include "workers/crew.h"
 #include "workers/executor.h"
 #include "workers/failures.h"
+#include "workers/local.h"
 #include "workers/run.h"
 
 struct serial {
@@ -73,9 +74,10 @@ static int serial_run(struct pm_executor *e, const struct pm_work *work, struct 
     pthread_mutex_lock(&r.serial->lock);
     atomic_store(&r.serial->stop, 0);
     if (atomic_load(&r.serial->ended)) atomic_store(&r.serial->stop, 1);
-    r.run = (struct pm_run){.spot = &r.spot, .self = work->body.self, .in = work->in, .out = work->out, .in_size = work->in_size,
-                            .in_bytes = work->in_bytes, .out_size = work->out_size, .first = work->first, .seed = work->seed,
-                            .retries = work->retries, .once = work->once, .stop = &r.serial->stop, .fail = fail};
+    r.run.spot = &r.spot;
+    r.run.stop = &r.serial->stop;
+    r.run.fail = fail;
+    pm_run_take(&r.run, work);
     memcpy(&r.run.arg, &work->arg, sizeof r.run.arg); /* the function may write to its own copy or to the caller's object */
     const struct pm_executor *outer = pm_inside;
     pm_inside = e;
@@ -118,28 +120,10 @@ static int serial_attend(struct pm_executor *e, bool late)
     return pm_crew_help(&mine(e)->crew) ? 1 : atomic_load(&mine(e)->ended) ? -ECANCELED : 0;
 }
 
-static int cannot_kill(struct pm_executor *e, uint32_t task, uint32_t turn)
-{
-    (void)e, (void)task, (void)turn;
-    return -EOPNOTSUPP;
-}
-
-static void nothing(struct pm_executor *e) { (void)e; }
-static void not_fresh(struct pm_executor *e, const void *p, size_t bytes) { (void)e, (void)p, (void)bytes; }
 static struct pm_heap *serial_heap(struct pm_executor *e) { return mine(e)->heap; }
-static bool shares(struct pm_executor *e, const void *p, size_t bytes)
-{
-    (void)e, (void)p, (void)bytes;
-    return true;
-}
-static unsigned no_pids(struct pm_executor *e, int *pids, unsigned most)
-{
-    (void)e, (void)pids, (void)most;
-    return 0;
-}
 
 const struct pm_executor_ops pm_serial = {
-    .name = "serial", .open = serial_open, .desk = serial_desk, .attend = serial_attend, .kill = cannot_kill,
-    .run = serial_run, .end = serial_end, .close = serial_close, .forked = nothing,
-    .abandon = serial_close, .heap = serial_heap, .fresh = not_fresh, .shares = shares, .pids = no_pids,
+    .name = "serial", .open = serial_open, .desk = serial_desk, .attend = serial_attend, .kill = pm_local_kill,
+    .run = serial_run, .end = serial_end, .close = serial_close, .forked = pm_local_forked,
+    .abandon = serial_close, .heap = serial_heap, .fresh = pm_local_fresh, .shares = pm_local_shares, .pids = pm_local_pids,
 };

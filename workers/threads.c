@@ -11,6 +11,7 @@
 #include "workers/crew.h"
 #include "workers/failures.h"
 #include "workers/job.h"
+#include "workers/local.h"
 
 #define SPIN_NS 20000
 
@@ -126,28 +127,10 @@ static int threads_attend(struct pm_executor *e, bool late)
     return atomic_load(&mine(e)->ended) ? -ECANCELED : 0;
 }
 
-static int cannot_kill(struct pm_executor *e, uint32_t task, uint32_t turn)
-{
-    (void)e, (void)task, (void)turn;
-    return -EOPNOTSUPP;
-}
-
-static void nothing(struct pm_executor *e) { (void)e; }
-static void not_fresh(struct pm_executor *e, const void *p, size_t bytes) { (void)e, (void)p, (void)bytes; }
 static struct pm_heap *threads_heap(struct pm_executor *e) { return mine(e)->heap; }
-static bool shares(struct pm_executor *e, const void *p, size_t bytes)
-{
-    (void)e, (void)p, (void)bytes;
-    return true;
-}
-static unsigned no_pids(struct pm_executor *e, int *pids, unsigned most)
-{
-    (void)e, (void)pids, (void)most;
-    return 0;
-}
 
 const struct pm_executor_ops pm_threads = {
-    .name = "threads", .open = threads_open, .desk = threads_desk, .attend = threads_attend, .kill = cannot_kill,
-    .run = threads_run, .end = threads_end, .close = threads_close, .forked = nothing,
-    .abandon = threads_close, .heap = threads_heap, .fresh = not_fresh, .shares = shares, .pids = no_pids,
+    .name = "threads", .open = threads_open, .desk = threads_desk, .attend = threads_attend, .kill = pm_local_kill,
+    .run = threads_run, .end = threads_end, .close = threads_close, .forked = pm_local_forked,
+    .abandon = threads_close, .heap = threads_heap, .fresh = pm_local_fresh, .shares = pm_local_shares, .pids = pm_local_pids,
 };
