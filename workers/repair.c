@@ -8,7 +8,14 @@
 
 #define R memory_order_relaxed
 
-static unsigned at_most(unsigned n, unsigned most) { return n < most ? n : most; }
+/* The deaths that the suspect has on its account now.  `another`: it is not the item at which the chunk was resumed, and begins with its own
+ * count; but a first death in a whole-chunk call charges the chunk, and run item by item that then names the item, which inherits it. */
+static unsigned charge_of(bool another, bool bulk_from_start, unsigned attempt, unsigned ran)
+{
+    bool inherits = bulk_from_start && attempt == 1;
+    unsigned charge = another && !inherits ? ran : attempt + ran;
+    return charge < PM_ATTEMPTS ? charge : PM_ATTEMPTS; /* more than any `retries` */
+}
 
 /* The word that takes the place of CLAIMED by the dead for chunk c; enters what failed in the log. */
 static uint64_t verdict(struct pm_board *board, struct pm_job *job, const struct pm_view *v, uint32_t c, uint64_t w,
@@ -35,10 +42,7 @@ static uint64_t verdict(struct pm_board *board, struct pm_job *job, const struct
         pm_job_fail(board, job, first, hi - first, death->cause, death->value, 1, NULL);
         return pm_word(PM_DONE, 0, 0, v->round);
     }
-    /* A first death in a whole-chunk call charges the chunk; run item by item it then names the item, which inherits that. */
-    bool inherits = bulk && from == lo && attempt == 1;
-    unsigned charge = exact && item != from && !inherits ? ran : attempt + ran;
-    charge = at_most(charge, PM_ATTEMPTS); /* more than any `retries` */
+    unsigned charge = charge_of(exact && item != from, bulk && from == lo, attempt, ran);
     bool known = exact || hi - from == 1 || charge == PM_ATTEMPTS; /* else a chunk that never says where it is would die for ever */
     if (work->once || (known && charge > work->retries)) {
         pm_job_fail(board, job, item, 1, death->cause, death->value, charge, NULL);
@@ -74,9 +78,7 @@ static uint64_t verdict_resent(struct pm_board *board, struct pm_job *job, const
     }
     atomic_fetch_add_explicit(&job->retries, 1, R);
     if (!death->charged || work->once) return pm_word(PM_FREE, item == from ? attempt : 0, (uint32_t)(item - lo), v->round);
-    bool inherits = bulk && from == lo && attempt == 1;
-    unsigned charge = exact && item != from && !inherits ? ran : attempt + ran;
-    charge = at_most(charge, PM_ATTEMPTS);
+    unsigned charge = charge_of(exact && item != from, bulk && from == lo, attempt, ran);
     if ((exact || hi - lo == 1 || charge == PM_ATTEMPTS) && charge > work->retries) {
         pm_job_fail(board, job, item, 1, death->cause, death->value, charge, NULL);
         return pm_word(PM_FREE, 0, 0, v->round);

@@ -550,17 +550,13 @@ static uint64_t shape(const struct pm_work *work, unsigned workers)
 /* The parts are of the workers' time.  What the application did while all workers were busy kept nobody waiting, and is left out. */
 static void account(struct call *c, const struct pm_cost *job, struct pm_cost *cost)
 {
-    cost->wall = pm_now() - c->work->begun;
-    int64_t room = cost->wall * c->p->board->workers - job->in - job->compute - job->out - job->dispatch, own = c->in_ns + c->out_ns;
+    int64_t wall = pm_now() - c->work->begun, own = c->in_ns + c->out_ns;
+    int64_t room = wall * c->p->board->workers - job->in - job->compute - job->out - job->dispatch;
     double share = own <= room ? 1.0 : room > 0 ? (double)room / (double)own : 0.0;
-    cost->in = job->in + (int64_t)(share * (double)c->in_ns);
-    cost->out = job->out + (int64_t)(share * (double)c->out_ns);
-    cost->compute = job->compute;
-    cost->dispatch = job->dispatch;
-    cost->items = job->items;
-    cost->chunks = job->chunks;
-    cost->deaths = job->deaths;
-    cost->retries = job->retries;
+    *cost = *job;
+    cost->wall = wall;
+    cost->in += (int64_t)(share * (double)c->in_ns);
+    cost->out += (int64_t)(share * (double)c->out_ns);
     cost->bytes = c->bytes;
     cost->idle = own < room ? room - own : 0;
 }
