@@ -168,7 +168,8 @@ static void run_application(struct app *a, const struct ending *e, const char *w
 
 static void in_a_job(const struct pm_path *path)
 {
-    for (unsigned n = 0; n < 9 * ENDINGS; n++) {
+    unsigned rounds = path->bit == PM_ON_SHM ? 9 : 3;
+    for (unsigned n = 0; n < rounds * ENDINGS; n++) {
         struct app a = {.path = path, .when = n / (unsigned)ENDINGS, .busy = true};
         run_application(&a, &endings[n % ENDINGS], "in a job");
     }

@@ -35,7 +35,7 @@ static void hundred(const struct pm_path *path)
             if (retries && c != MAP) continue; /* once is enough for what takes seconds */
             struct trial t = begin(path, 2, 1000);
             t.plan->die = how[(c + retries) % 4];
-            t.plan->from = 5, t.plan->step = 10, t.plan->upto = 1000;
+            t.plan->from = 5, t.plan->step = 10, t.plan->upto = path->bit == PM_ON_SHM ? 1000 : 300; /* one supervisor ends them all */
             pmap_map_options o = PMAP_MAP_OPTIONS_INIT;
             o.timeout_s = 0.01;
             o.retries = retries;
@@ -93,8 +93,8 @@ static int close_call(pmap_task *task, const void *item, void *result)
 
 static void race(const struct pm_path *path)
 {
-    struct trial t = begin(path, 2, 600);
-    t.plan->from = 3, t.plan->step = 5, t.plan->upto = 600;
+    struct trial t = begin(path, 2, path->bit == PM_ON_SHM ? 600 : 200);
+    t.plan->from = 3, t.plan->step = 5, t.plan->upto = t.count;
     size_t late = 0, in_time = 0;
     pmap_map_options o = PMAP_MAP_OPTIONS_INIT;
     o.timeout_s = TIMEOUT_S;

@@ -153,7 +153,7 @@ static void many_poisons(const struct pm_path *path)
 #if defined(__SANITIZE_ADDRESS__)
     enum { MANY = 2000 }; /* a fork there takes as long as a hundred elsewhere */
 #else
-    enum { MANY = 10000 };
+    enum { MANY = 4000 };
 #endif
     static const struct { const char *name; size_t count, from, step, upto, chunk; int retries; } cases[] = {
         {"one in a hundred", MANY, 50, 100, MANY, 0, 2},
@@ -195,8 +195,8 @@ static void many_poisons(const struct pm_path *path)
 #define CRASHES 100 /* each death there takes ten times and more as long */
 #define POISONED 50
 #else
-#define CRASHES 2000
-#define POISONED 300
+#define CRASHES 500
+#define POISONED 100
 #endif
 
 /* Nothing but deaths: every item is reported, and the time is bounded. */

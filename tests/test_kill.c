@@ -75,7 +75,7 @@ static unsigned kill_workers(pmap_pool *pool, int signal, bool all)
 /* One at a time, at random moments; short items, so that many kills fall between a claim and its commit. */
 static void at_random_moments(const struct pm_path *path)
 {
-    struct trial t = begin(path, 3, 20000);
+    struct trial t = begin(path, 3, 8000);
     t.plan->spin = 20000;
     for (int c = 0; c < CALLS; c++)
         for (int round = 0; round < 4; round++) {
@@ -87,7 +87,7 @@ static void at_random_moments(const struct pm_path *path)
             clear(&t);
             start(&run, &t, (enum call)c, o);
             unsigned kills = 0;
-            while (!is_done(&run) && kills < 100) {
+            while (!is_done(&run) && kills < 30) {
                 pause_us((long)(dice() % 3000));
                 kills += kill_workers(t.pool, SIGKILL, false);
             }
@@ -99,10 +99,10 @@ static void at_random_moments(const struct pm_path *path)
 
 static void all_at_once(const struct pm_path *path)
 {
-    struct trial t = begin(path, 4, 30000);
+    struct trial t = begin(path, 4, 5000);
     t.plan->spin = 50000;
     unsigned rounds = 0;
-    for (int c = 0; rounds < 100; c = (c + 1) % CALLS) {
+    for (int c = 0; rounds < 40; c = (c + 1) % CALLS) {
         struct runner run;
         pmap_map_options o = PMAP_MAP_OPTIONS_INIT;
         o.retries = 30;

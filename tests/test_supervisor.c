@@ -66,7 +66,7 @@ static void idle(const struct pm_path *path)
 
 static void in_a_job(const struct pm_path *path)
 {
-    struct trial t = begin(path, 2, 40000);
+    struct trial t = begin(path, 2, 12000);
     t.plan->spin = 30000;
     for (int c = 0; c < CALLS; c++)
         for (int round = 0; round < 2; round++) {
