@@ -462,6 +462,140 @@ PMAP_API unsigned pmap_cpus(void);
  * replaced.  Returns how many workers there are; 0 for a pool without processes.  For kill tests and monitors.  Any thread. */
 PMAP_API unsigned pmap_pool_pids(const pmap_pool *pool, int *pids, unsigned most);
 
+/* ---- Commands: other programs ----
+ *
+ * None of this needs a pool.  Different commands may be used by different threads at once; one command, or one
+ * pmap_commands, by one thread at a time.  They belong to the process that started them: in a forked child every
+ * call gives PMAP_EFORK, and the close calls let go of that child's part only.
+ *
+ * A program starts with all signals at their default and none blocked, in a process group of its own, and has no
+ * descriptor but 0, 1 and 2 (and `keep`).  Starting it costs the same whatever this process's size.  No thread
+ * watches it: what has to happen in time (its output read, its time-out kept) happens while a call on it is under
+ * way, pmap_command_poll() included. */
+typedef enum {
+    PMAP_IO_DEFAULT = 0, /* in: /dev/null, or a pipe when there is `input`; out, err: PMAP_IO_INHERIT */
+    PMAP_IO_INHERIT = 1, /* what this process has there; /dev/null where it has nothing */
+    PMAP_IO_NULL = 2,    /* /dev/null */
+    PMAP_IO_FD = 3,      /* the descriptor `fd`, which stays the caller's */
+    PMAP_IO_FILE = 4,    /* the file `path`: in: read; out, err: made where there is none, and emptied */
+    PMAP_IO_APPEND = 5,  /* out, err: the same, but written at its end */
+    PMAP_IO_PIPE = 6,    /* a pipe to this process: captured, unless pmap_command_fd() takes it */
+    PMAP_IO_STDOUT = 7   /* err: where out goes */
+} pmap_io;
+
+typedef struct pmap_redirect {
+    pmap_io to;
+    int fd;
+    const char *path;
+} pmap_redirect;
+
+typedef struct pmap_command_options {
+    size_t size;               /* set by PMAP_COMMAND_OPTIONS_INIT */
+    const char *const *argv;   /* ends with NULL.  argv[0] is looked for in PATH (of `env`), unless it has a slash */
+    const char *shell;         /* a line for /bin/sh -c; argv, if any, is then $0, $1, ... of it.  NULL = no shell */
+    const char *const *env;    /* "NAME=value", ends with NULL; NULL = this process's environment */
+    const char *cwd;           /* its working directory, from which relative names of programs count; NULL = this process's */
+    pmap_redirect in, out, err;
+    const void *input;         /* input_bytes for its standard input; must stay as they are until it has ended */
+    size_t input_bytes;
+    size_t most_output;        /* bytes captured of out, and of err: if it writes more, its pipe is closed and it has failed with
+                                  PMAP_ETOOBIG; 0 = 256 MiB */
+    double timeout_s;          /* seconds after its start it is terminated: SIGTERM, after grace_s SIGKILL; 0 = no limit */
+    double grace_s;            /* 0 = 2 s; negative = none, SIGKILL at once */
+    const int *keep;           /* `keeps` further open descriptors above 2 that it gets, under their numbers */
+    size_t keeps;
+    int same_group;            /* 1 = in this process's group: Control-C reaches it, and it is ended without what it has started */
+    void *user;                /* for pmap_command_user() */
+} pmap_command_options;
+#define PMAP_COMMAND_OPTIONS_INIT { sizeof(pmap_command_options), 0, 0, 0, 0, { PMAP_IO_DEFAULT, 0, 0 }, { PMAP_IO_DEFAULT, 0, 0 }, \
+                                    { PMAP_IO_DEFAULT, 0, 0 }, 0, 0, 0, 0.0, 0.0, 0, 0, 0, 0 }
+
+typedef struct pmap_command pmap_command;
+
+/* Starts a program.  On success it runs, and *command is the caller's until pmap_command_close(); on error *command
+ * is NULL and nothing runs.  Options are copied, but for the bytes of `input`.  Blocks until the kernel has begun
+ * the program, and for as long as open(2) does. Any thread.  Errors, with the name of what is meant in the text:
+ * PMAP_ENOENT (program, interpreter, directory or file), PMAP_EACCES, PMAP_EINVAL, PMAP_ENOMEM, PMAP_ESYSTEM. */
+PMAP_API int pmap_command_start(pmap_command **command, const pmap_command_options *options);
+
+/* Starts `count` programs as one command, each one's output being the next one's input; options[count], of which all
+ * but the first leave `in` and all but the last leave `out` at PMAP_IO_DEFAULT or PMAP_IO_PIPE.  timeout_s, grace_s,
+ * most_output, same_group, input and user are the first one's.  What PMAP_IO_PIPE captures of err is captured of all
+ * together.  Everything else as pmap_command_start(). */
+PMAP_API int pmap_command_chain(pmap_command **command, const pmap_command_options *options, size_t count);
+
+/* Starts it, waits for its end, and checks how that was: pmap_command_start(), _wait() and _check() in one.  What
+ * was captured is read from *command, which is the caller's to close unless it is NULL: it is NULL when it could not
+ * be started.  `command` may be NULL: then it is closed here.  Blocks until it has ended; with timeout_s no longer
+ * than that, the grace and a little more.
+ * Errors: those of the three. */
+PMAP_API int pmap_command_run(const pmap_command_options *options, pmap_command **command);
+
+/* Feeds and captures what can be without blocking, keeps its time-out: 1 it has ended, 0 it has not.  Errors:
+ * PMAP_EINVAL, PMAP_EFORK. */
+PMAP_API int pmap_command_poll(pmap_command *command);
+
+/* Waits for its end, at most timeout_s seconds (negative = no limit), feeding `input` and then closing its standard
+ * input, and capturing what it writes, all at once, so that no full pipe stops it.  It has ended when all its
+ * processes have and its pipes are at their end, or grace_s later when others, which it left behind, still have them
+ * open.  Its own time-out ends it meanwhile. Returns 0 however it ended: see pmap_command_check().
+ * Errors: PMAP_ETIMEDOUT (it goes on, and so may the call), PMAP_EINVAL, PMAP_EFORK, PMAP_ESYSTEM. */
+PMAP_API int pmap_command_wait(pmap_command *command, double timeout_s);
+
+/* pmap_command_wait() with bytes for its standard input that are known only now; they must stay as they are until it
+ * has ended.  `in` must be PMAP_IO_PIPE, and nothing must have been given before; after PMAP_ETIMEDOUT go on with
+ * pmap_command_wait(). */
+PMAP_API int pmap_command_communicate(pmap_command *command, const void *input, size_t bytes, double timeout_s);
+
+/* What was captured so far of stream 1 (out) or 2 (err), with a zero byte behind it; never NULL.  bytes may be
+ * NULL.  Valid until the next call that waits for or closes the command.  Does not block. */
+PMAP_API const char *pmap_command_output(const pmap_command *command, int stream, size_t *bytes);
+
+/* Takes the pipe of stream 0, 1 or 2 out of the command: the descriptor (blocking, close-on-exec) is the caller's to
+ * use and close, and nothing of that stream is fed or captured any more.  Errors (negative): PMAP_EINVAL when there
+ * is no such pipe, or no more. */
+PMAP_API int pmap_command_fd(pmap_command *command, int stream);
+
+/* Ends it: SIGTERM to all processes of its groups, and SIGKILL to what is left of them grace_s later, in the call
+ * that then waits. Nothing happens when it has ended.  Does not block.  Errors: PMAP_EINVAL, PMAP_EFORK. */
+PMAP_API int pmap_command_terminate(pmap_command *command);
+
+/* Sends any signal to all processes of its groups, SIGKILL at once for example.  Does not block.
+ * Errors: PMAP_EINVAL (no such signal), PMAP_EFORK, PMAP_EPERM (it has become another user). */
+PMAP_API int pmap_command_signal(pmap_command *command, int signal);
+
+typedef struct pmap_status {
+    size_t size;        /* set it to sizeof(pmap_status) */
+    pmap_cause cause;   /* 0: it runs.  PMAP_CAUSE_EXIT, _SIGNAL, _TIMEOUT (its time-out), _CANCELLED (pmap_command_terminate(), or never
+                           started by pmap_commands) */
+    int value;          /* the exit status, or the signal; of the last two the signal that ended it, 0 if it exited by itself */
+    int code;           /* all in one number: the exit status, 128 + signal, 124 after its time-out; -1: not known, because it runs, or
+                           the program waited for it itself or ignores SIGCHLD and the kernel (before 6.15) keeps no status then */
+    int pid;
+    double wall_s;      /* from its start to its end, or to now */
+    double user_s, system_s; /* CPU time of it and of those that it waited for; 0 until the command has ended */
+    uint64_t maxrss;    /* most memory in bytes; the kernel counts this process's at the start too, so it is never less than that */
+} pmap_status;
+
+/* How it stands.  index: of a chain's processes; -1 = of the whole: the rightmost that has failed, where an end by
+ * SIGPIPE of any but the last is no failure, else the last; with the times summed and the largest maxrss.  Set
+ * status->size first.  Does not block.
+ * Errors: PMAP_EINVAL. */
+PMAP_API int pmap_command_status(const pmap_command *command, int index, pmap_status *status);
+
+/* Was all well?  0, or what went wrong with names in the text: PMAP_ESTATUS (another status than 0, a signal, its
+ * time-out), PMAP_ETOOBIG, PMAP_ENOMEM (for what it wrote); of one that pmap_commands could not start the error of
+ * the start, or PMAP_ECANCELLED. PMAP_EINVAL when it has not ended.  Does not block. */
+PMAP_API int pmap_command_check(const pmap_command *command);
+
+/* options->user.  NULL for NULL. */
+PMAP_API void *pmap_command_user(const pmap_command *command);
+
+/* Kills what still runs of it, and frees it: no zombie is left.  NULL is allowed.  Blocks until the kernel has ended
+ * them.
+ * Errors: PMAP_ESYSTEM when that takes more than 10 s (a process that the kernel cannot end now is left to it). */
+PMAP_API int pmap_command_close(pmap_command *command);
+
 #ifdef __cplusplus
 }
 #endif
