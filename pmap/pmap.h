@@ -596,6 +596,46 @@ PMAP_API void *pmap_command_user(const pmap_command *command);
  * Errors: PMAP_ESYSTEM when that takes more than 10 s (a process that the kernel cannot end now is left to it). */
 PMAP_API int pmap_command_close(pmap_command *command);
 
+/* ---- Many commands, a bounded number at once ---- */
+typedef struct pmap_commands pmap_commands;
+
+typedef struct pmap_commands_options {
+    size_t size;       /* set by PMAP_COMMANDS_OPTIONS_INIT */
+    unsigned at_once;  /* how many run at once; 0 = one a CPU */
+    unsigned spawners; /* threads that do nothing but start them, at most 64: a start blocks for a quarter of a millisecond and more, so
+                          short commands need one a CPU.  0 = they are started in the calls, without a thread */
+} pmap_commands_options;
+#define PMAP_COMMANDS_OPTIONS_INIT { sizeof(pmap_commands_options), 0, 0 }
+
+/* options may be NULL.  *commands is the caller's until pmap_commands_close(); NULL on error.  Does not block.
+ * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ESYSTEM. */
+PMAP_API int pmap_commands_open(pmap_commands **commands, const pmap_commands_options *options);
+
+/* Starts a command, or queues it where at_once run already: options[count], a chain when count > 1.  They are
+ * copied, but for the bytes of `input`.  What is wrong with a start is told by pmap_command_check() of the command,
+ * when it is handed back. Blocks only for the start, where there is no spawner.  The queue is not bounded: see
+ * pmap_commands_count().
+ * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_EFORK. */
+PMAP_API int pmap_commands_add(pmap_commands *commands, const pmap_command_options *options, size_t count);
+
+/* Hands back the next command that has ended (or could not be started), the caller's to look at and to close;
+ * *command is NULL when none is left.  Meanwhile starts, feeds and captures all, and keeps their time-outs.  Waits
+ * at most timeout_s seconds (negative = no limit).
+ * Errors: PMAP_ETIMEDOUT, PMAP_EINVAL, PMAP_EFORK, PMAP_ESYSTEM. */
+PMAP_API int pmap_commands_next(pmap_commands *commands, double timeout_s, pmap_command **command);
+
+/* How many were added and not handed back yet.  Does not block. */
+PMAP_API size_t pmap_commands_count(pmap_commands *commands);
+
+/* Starts nothing more, and terminates what runs (pmap_command_terminate()); pmap_commands_next() then hands them all
+ * back. New ones may be added.  Does not block.  Errors: PMAP_EINVAL, PMAP_EFORK. */
+PMAP_API int pmap_commands_cancel(pmap_commands *commands);
+
+/* Kills what still runs, and frees all that was not handed back.  NULL is allowed.  Blocks until the kernel has
+ * ended them.
+ * Errors: PMAP_ESYSTEM as of pmap_command_close(). */
+PMAP_API int pmap_commands_close(pmap_commands *commands);
+
 #ifdef __cplusplus
 }
 #endif
