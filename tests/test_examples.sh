@@ -71,6 +71,32 @@ workers: 2, processes: 2
 after a kill: ok, workers known: yes
 END
 
+expect command <<'END'
+Hello from the child!
+Working...
+Exit status 0
+END
+
+expect timeout <<'END'
+'sleep 10' was ended after its time-out of 0.1 s
+ended by SIGTERM: yes; as one number: 124
+sooner than in 5 s: yes
+END
+
+if command -v openssl >/dev/null; then expect openssl <<'END'
+a: 32 bytes, e90c0279dbf03f94
+b: 32 bytes, 6696ce172c7168c1
+c: 32 bytes, 76d4d5f15ba0ddf0
+END
+else expect openssl <<'END'
+openssl is not installed
+END
+fi
+
+expect sleeps <<'END'
+10 sleeps took ten times the time of one: no
+END
+
 # An example that nobody compares would rot.
 there=$(find "${srcdir:-.}/examples" -name '*.c' | wc -l)
 if [ "$there" -ne $seen ]; then
