@@ -148,6 +148,20 @@ bool pm_process_ended(const struct pm_process *process, int pidfd)
     return r >= 0 ? r == 1 : ended_without_pidfd(process);
 }
 
+bool pm_thread_ended(pid_t tid, uint64_t start, uint64_t mask)
+{
+    struct stat_line line;
+    if (tid <= 0) return true;
+    if (read_stat(tid, &line)) {
+        /* No such file: it has ended, or there is no /proc for us (then even a zombie looks alive, until it is reaped). */
+        struct pm_process process = {.pid = tid};
+        return ended_without_pidfd(&process);
+    }
+    uint64_t bits = line.start & mask;
+    if (line.start && !bits) bits = 1;
+    return (start && bits != start) || line.state == 'Z' || line.state == 'X';
+}
+
 int pm_process_wait(const struct pm_process *process, int pidfd, int timeout_ms)
 {
     if (process->pid <= 0) return 0;

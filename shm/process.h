@@ -20,6 +20,10 @@ int pm_process_watch(const struct pm_process *process);
 /* Has it ended (a zombie counts as ended: it runs no instruction any more)?  pidfd may be negative. */
 bool pm_process_ended(const struct pm_process *process, int pidfd);
 
+/* Has this one thread ended, whatever the rest of its process does?  `start` is as above, in those bits of it that are set in `mask`, 0 when it
+ * is not known (one whose bits are all 0 is kept as 1).  Never says so of a living thread. */
+bool pm_thread_ended(pid_t tid, uint64_t start, uint64_t mask);
+
 /* Waits for its end, at most timeout_ms (negative = for ever): 0, or -ETIMEDOUT.  Does not reap. */
 int pm_process_wait(const struct pm_process *process, int pidfd, int timeout_ms);
 
