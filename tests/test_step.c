@@ -6,12 +6,7 @@
  * Four stretches: the end of an item, its commit, the next claims and bodies, stealing (two workers, the other waits in an item); the
  * move of the head to the next round (one worker, tuned chunks); the job's end; and that behind a death, where the words are scanned. */
 #include "tests/deaths.h"
-
-#include <pthread.h>
-#include <sched.h>
-#include <sys/ptrace.h>
-#include <sys/time.h>
-#include <sys/wait.h>
+#include "tests/step.h"
 
 #define BUDGET_S 6.0 /* a stretch */
 #define MOST_PCS 65536u
@@ -35,17 +30,6 @@ static void note(uintptr_t pc)
     if (seen[h] || distinct >= MOST_PCS / 2) return;
     seen[h] = pc;
     first_met[distinct++] = pc;
-}
-
-static uintptr_t pc_of(pid_t pid)
-{
-#if defined(__x86_64__)
-    struct { unsigned long r[27]; } regs; /* user_regs_struct; rip is the 17th */
-    return ptrace(PTRACE_GETREGS, pid, NULL, &regs) ? 0 : regs.r[16];
-#else
-    (void)pid;
-    return 0;
-#endif
 }
 
 /* ---- The job ---- */
@@ -108,49 +92,6 @@ static bool all_wait(void *arg)
     return atomic_load(&j->hold->pid[0]) && (j->s->workers == 1 || atomic_load(&j->hold->pid[1]));
 }
 
-static void tick(int signal) { (void)signal; }
-
-/* A signal now and then ends a waitpid() for a worker that sleeps in a system call. */
-static void ticks(long every_us)
-{
-    struct sigaction a = {.sa_handler = tick};
-    struct itimerval t = {.it_interval.tv_usec = every_us, .it_value.tv_usec = every_us};
-    sigset_t alarm_only;
-    sigemptyset(&alarm_only);
-    sigaddset(&alarm_only, SIGALRM);
-    (void)sigaction(SIGALRM, &a, NULL);
-    (void)setitimer(ITIMER_REAL, &t, NULL);
-    (void)pthread_sigmask(every_us ? SIG_UNBLOCK : SIG_BLOCK, &alarm_only, NULL);
-}
-
-/* One stop of a traced worker: 1 it has stopped, 0 it sleeps in a system call, -1 it has ended. */
-static int stopped(pid_t pid)
-{
-    int status;
-    for (unsigned interrupted = 0; interrupted < 3;) {
-        pid_t got = waitpid(pid, &status, __WALL);
-        if (got == pid) return WIFSTOPPED(status) ? 1 : -1;
-        if (errno != EINTR) return -1;
-        interrupted++;
-    }
-    return 0;
-}
-
-/* Tracer and traced take turns: on one CPU a turn costs a fifth. */
-static void share_a_cpu(pid_t pid)
-{
-    cpu_set_t mine, one;
-    if (sched_getaffinity(0, sizeof mine, &mine)) return;
-    CPU_ZERO(&one);
-    for (size_t c = 0; c < CPU_SETSIZE; c++)
-        if (CPU_ISSET(c, &mine)) {
-            CPU_SET(c, &one);
-            break;
-        }
-    (void)sched_setaffinity(pid, sizeof one, &one);
-    (void)sched_setaffinity(0, sizeof one, &one);
-}
-
 /* Steps a worker, that spins, over its k first instructions from the flag on.  Returns how many it made; *slept when it had nothing to do. */
 static unsigned step(struct job *j, pid_t pid, unsigned k, bool *slept)
 {
@@ -168,16 +109,6 @@ static unsigned step(struct job *j, pid_t pid, unsigned k, bool *slept)
         if (j->measure) note(pc_of(pid));
     }
     return n;
-}
-
-/* Lets it run until it is about to execute the instruction at `pc`; false when it did not come there.  It is killed next, so that the
- * instruction under the trap need not be put back. */
-static bool run_to(pid_t pid, uintptr_t pc)
-{
-    errno = 0;
-    long text = ptrace(PTRACE_PEEKTEXT, pid, (void *)pc, NULL);
-    if (errno || ptrace(PTRACE_POKETEXT, pid, (void *)pc, (void *)((text & ~0xffL) | 0xcc))) return false;
-    return ptrace(PTRACE_CONT, pid, NULL, NULL) == 0 && stopped(pid) == 1;
 }
 
 /* One job whose worker is killed behind k instructions, or before it executes `pc` for the first time.  True when it fell asleep before that:
@@ -225,18 +156,6 @@ static bool one_kill(struct job *j, unsigned k, uintptr_t pc, unsigned *made)
     }
     if (again > 1) fail_msg("%s: killed behind %u instructions: %zu items ran twice, expected the one it held", j->s->name, *made, again);
     return slept;
-}
-
-static bool may_trace(void)
-{
-    pid_t pid = fork();
-    if (pid == 0)
-        for (;;) pause();
-    bool may = ptrace(PTRACE_SEIZE, pid, NULL, NULL) == 0;
-    if (!may) print_message("    ptrace is not allowed here (%s): the test is skipped\n", strerror(errno));
-    (void)kill(pid, SIGKILL);
-    (void)waitpid(pid, NULL, __WALL);
-    return may;
 }
 
 static void every_instruction(const struct pm_path *path, const struct stretch *s)
