@@ -449,6 +449,44 @@ typedef struct pmap_stats {
  * Errors: PMAP_EINVAL, PMAP_EFORK, PMAP_ECLOSED. */
 PMAP_API int pmap_stats(pmap_pool *pool, struct pmap_stats *stats);
 
+/* ---- Locks, and what else processes and threads share ----
+ * All these objects work between the threads of all processes that have them, with or without a pool, and outlive
+ * whoever dies at any instruction while it uses them.  What they have in common:
+ *
+ * Where they lie: options.pool NULL: in a mapping of their own, which children forked later share (not across exec).
+ * Else in the pool's memory: its workers, which run already, use them by the pointer that they get through `arg`.
+ * Open and close: any thread; *object is NULL on an error.  Errors: PMAP_EINVAL, PMAP_ENOMEM; with a pool PMAP_EFORK,
+ * PMAP_ECLOSED. close gives the memory back: a mapping in the calling process only, so each process closes its own;
+ * an object of a pool is closed by the process that opened it, before the pool.  The calling thread lets go of it
+ * first; no other thread of the process may hold it, wait at it or use it.  NULL is allowed.  Errors: PMAP_EINVAL,
+ * PMAP_EFORK, PMAP_ECLOSED. Holding: a lock, a permit, a read-write lock is held by the thread that took it, and only
+ * that thread can let go of it.  A thread that ends, by return, exit, a signal or otherwise, and a process that calls
+ * exec, are a dead holder.  A forked child holds nothing of its parent's. A thread may hold at most 2048 of them.
+ * Waiting: every wait has a time-out in seconds: negative = for ever, 0 = do not wait.  Signals do not end a wait.
+ * All processes must be in one PID namespace.  Not from signal handlers.  Every call returns PMAP_EINVAL for a
+ * pointer that is NULL or another object. */
+
+/* Mutual exclusion. */
+typedef struct pmap_lock pmap_lock;
+typedef struct pmap_lock_options {
+    size_t size;             /* set by PMAP_LOCK_OPTIONS_INIT */
+    pmap_pool *pool;         /* in whose memory; NULL = a mapping of its own */
+    int recursive;           /* 1 = its owner may take it again, and lets go of it as often */
+} pmap_lock_options;
+#define PMAP_LOCK_OPTIONS_INIT { sizeof(pmap_lock_options), 0, 0 }
+
+PMAP_API int pmap_lock_open(pmap_lock **lock, const pmap_lock_options *options);
+PMAP_API int pmap_lock_close(pmap_lock *lock);
+
+/* 0: the caller holds it.  PMAP_EOWNERDEAD: the caller holds it too, but the last owner died while it did: what it
+ * guards may be half changed. Repair that and go on; it is said once, and again if the repairer dies.
+ * PMAP_ETIMEDOUT; PMAP_EDEADLOCK: the caller holds it already and it is not recursive; PMAP_EINVAL; PMAP_ESYSTEM
+ * (taken again four thousand million times).  No system call when it is free. */
+PMAP_API int pmap_lock_acquire(pmap_lock *lock, double timeout_s);
+
+/* PMAP_EPERM: the calling thread does not hold it; PMAP_EINVAL.  Does not block; no system call when nobody waits. */
+PMAP_API int pmap_lock_release(pmap_lock *lock);
+
 /* ---- For tools: what this build and this machine offer ---- */
 
 /* A line "name: value" for each thing worth knowing (CPUs by affinity and quota, huge pages, pidfd, limits, channels built in)
