@@ -487,6 +487,24 @@ PMAP_API int pmap_lock_acquire(pmap_lock *lock, double timeout_s);
 /* PMAP_EPERM: the calling thread does not hold it; PMAP_EINVAL.  Does not block; no system call when nobody waits. */
 PMAP_API int pmap_lock_release(pmap_lock *lock);
 
+/* At most `permits` holders at a time.  A dead holder's permits come back, within 0.05 s for those that wait. */
+typedef struct pmap_semaphore pmap_semaphore;
+typedef struct pmap_semaphore_options {
+    size_t size;             /* set by PMAP_SEMAPHORE_OPTIONS_INIT */
+    pmap_pool *pool;
+    unsigned permits;        /* 0 = 1; at most 1024 */
+} pmap_semaphore_options;
+#define PMAP_SEMAPHORE_OPTIONS_INIT { sizeof(pmap_semaphore_options), 0, 0 }
+
+PMAP_API int pmap_semaphore_open(pmap_semaphore **semaphore, const pmap_semaphore_options *options);
+PMAP_API int pmap_semaphore_close(pmap_semaphore *semaphore);
+
+/* Takes a permit.  PMAP_ETIMEDOUT, PMAP_EINVAL, PMAP_ESYSTEM. */
+PMAP_API int pmap_semaphore_acquire(pmap_semaphore *semaphore, double timeout_s);
+
+/* Gives one back.  PMAP_EPERM: the calling thread holds none, and there are never more than `permits`; PMAP_EINVAL. */
+PMAP_API int pmap_semaphore_release(pmap_semaphore *semaphore);
+
 /* ---- For tools: what this build and this machine offer ---- */
 
 /* A line "name: value" for each thing worth knowing (CPUs by affinity and quota, huge pages, pidfd, limits, channels built in)
