@@ -505,6 +505,42 @@ PMAP_API int pmap_semaphore_acquire(pmap_semaphore *semaphore, double timeout_s)
 /* Gives one back.  PMAP_EPERM: the calling thread holds none, and there are never more than `permits`; PMAP_EINVAL. */
 PMAP_API int pmap_semaphore_release(pmap_semaphore *semaphore);
 
+/* A flag to wait for.  Nobody holds it, so a death changes nothing. */
+typedef struct pmap_event pmap_event;
+typedef struct pmap_event_options {
+    size_t size;             /* set by PMAP_EVENT_OPTIONS_INIT */
+    pmap_pool *pool;
+} pmap_event_options;
+#define PMAP_EVENT_OPTIONS_INIT { sizeof(pmap_event_options), 0 }
+
+PMAP_API int pmap_event_open(pmap_event **event, const pmap_event_options *options); /* not set */
+PMAP_API int pmap_event_close(pmap_event *event);
+PMAP_API int pmap_event_set(pmap_event *event);    /* wakes all who wait, also when it is cleared at once.  PMAP_EINVAL */
+PMAP_API int pmap_event_clear(pmap_event *event);  /* PMAP_EINVAL */
+PMAP_API int pmap_event_is_set(pmap_event *event); /* 1 or 0; PMAP_EINVAL */
+PMAP_API int pmap_event_wait(pmap_event *event, double timeout_s); /* 0: it is or was set.  PMAP_ETIMEDOUT, PMAP_EINVAL, PMAP_ESYSTEM */
+
+/* To wait until what a lock guards has changed. */
+typedef struct pmap_condition pmap_condition;
+typedef struct pmap_condition_options {
+    size_t size;             /* set by PMAP_CONDITION_OPTIONS_INIT */
+    pmap_pool *pool;
+} pmap_condition_options;
+#define PMAP_CONDITION_OPTIONS_INIT { sizeof(pmap_condition_options), 0 }
+
+PMAP_API int pmap_condition_open(pmap_condition **condition, const pmap_condition_options *options);
+PMAP_API int pmap_condition_close(pmap_condition *condition);
+
+/* Lets go of the lock, which the caller holds (however often), waits, takes it again (as often).  Call it in a loop
+ * that looks whether what the caller waits for is true: it may return 0 for no reason, and does so now and then, so
+ * that a notifier's death is no hang.  0, PMAP_ETIMEDOUT and PMAP_EOWNERDEAD (as pmap_lock_acquire() says) return
+ * with the lock held, for which they wait longer than timeout_s if they must. PMAP_EPERM: the caller does not hold
+ * the lock; PMAP_EINVAL, PMAP_ESYSTEM. */
+PMAP_API int pmap_condition_wait(pmap_condition *condition, pmap_lock *lock, double timeout_s);
+
+/* Wakes so many of those who wait, 0 = all.  With or without the lock held.  PMAP_EINVAL. */
+PMAP_API int pmap_condition_notify(pmap_condition *condition, unsigned waiters);
+
 /* ---- For tools: what this build and this machine offer ---- */
 
 /* A line "name: value" for each thing worth knowing (CPUs by affinity and quota, huge pages, pidfd, limits, channels built in)
