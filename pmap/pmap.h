@@ -50,7 +50,7 @@ enum {
     PMAP_EITEMS = -3,      /* the call ran, some items failed: pmap_failures() lists them; all other results are right */
     PMAP_ECLOSED = -4,     /* the pool is closed or being closed */
     PMAP_EFORK = -5,       /* a forked child, or a function that the pool runs, used it: the pool belongs to its opener */
-    PMAP_EBROKEN = -6,     /* workers die without any progress; the text gives the last cause */
+    PMAP_EBROKEN = -6,     /* workers die without any progress, the text gives the last cause; or a party of a barrier died */
     PMAP_EFUNCTION = -7,   /* the function is in an object loaded after the pool opened: the workers do not have it */
     PMAP_EOVERLAP = -8,    /* input and output overlap without being the same place and size */
     PMAP_EOVERFLOW = -9,   /* count times size does not fit in size_t */
@@ -540,6 +540,34 @@ PMAP_API int pmap_condition_wait(pmap_condition *condition, pmap_lock *lock, dou
 
 /* Wakes so many of those who wait, 0 = all.  With or without the lock held.  PMAP_EINVAL. */
 PMAP_API int pmap_condition_notify(pmap_condition *condition, unsigned waiters);
+
+/* Nobody goes on before `parties` threads have arrived, again and again. */
+typedef struct pmap_barrier pmap_barrier;
+typedef struct pmap_barrier_options {
+    size_t size;             /* set by PMAP_BARRIER_OPTIONS_INIT */
+    pmap_pool *pool;
+    unsigned parties;        /* 1 to 1024 */
+} pmap_barrier_options;
+#define PMAP_BARRIER_OPTIONS_INIT { sizeof(pmap_barrier_options), 0, 0 }
+
+PMAP_API int pmap_barrier_open(pmap_barrier **barrier, const pmap_barrier_options *options);
+PMAP_API int pmap_barrier_close(pmap_barrier *barrier);
+
+/* Arrives, and waits for the others.  *index (may be NULL): how many had arrived before, so one of them gets 0.
+ * PMAP_ETIMEDOUT: the caller has not arrived, and the others wait on.  PMAP_EBROKEN: a party that had not arrived has
+ * died, or pmap_barrier_abort() was called: so it is for all, until pmap_barrier_reset().  A thread is known as a
+ * party from its first call on; a death is noticed within about 0.1 s, unless another thread arrives in its place
+ * before.  A process that calls exec cannot be told from a slow one.  Uses /proc.  PMAP_EINVAL, PMAP_ESYSTEM. */
+PMAP_API int pmap_barrier_wait(pmap_barrier *barrier, double timeout_s, unsigned *index);
+
+/* Makes the caller known as a party before it first waits.  PMAP_EBROKEN, PMAP_EINVAL, PMAP_ESYSTEM. */
+PMAP_API int pmap_barrier_join(pmap_barrier *barrier);
+
+/* Breaks it: PMAP_EBROKEN for all.  PMAP_EINVAL, PMAP_ESYSTEM. */
+PMAP_API int pmap_barrier_abort(pmap_barrier *barrier);
+
+/* Makes it whole again, with no party known; who waits gets PMAP_EBROKEN.  PMAP_EINVAL, PMAP_ESYSTEM. */
+PMAP_API int pmap_barrier_reset(pmap_barrier *barrier);
 
 /* ---- For tools: what this build and this machine offer ---- */
 
