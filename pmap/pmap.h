@@ -569,6 +569,29 @@ PMAP_API int pmap_barrier_abort(pmap_barrier *barrier);
 /* Makes it whole again, with no party known; who waits gets PMAP_EBROKEN.  PMAP_EINVAL, PMAP_ESYSTEM. */
 PMAP_API int pmap_barrier_reset(pmap_barrier *barrier);
 
+/* Many readers or one writer.  Writers that wait keep later readers out. */
+typedef struct pmap_rwlock pmap_rwlock;
+typedef struct pmap_rwlock_options {
+    size_t size;             /* set by PMAP_RWLOCK_OPTIONS_INIT */
+    pmap_pool *pool;
+    unsigned readers;        /* at a time, more wait; a writer's cost grows with it: 0 = 32; at most 1024 */
+} pmap_rwlock_options;
+#define PMAP_RWLOCK_OPTIONS_INIT { sizeof(pmap_rwlock_options), 0, 0 }
+
+PMAP_API int pmap_rwlock_open(pmap_rwlock **rwlock, const pmap_rwlock_options *options);
+PMAP_API int pmap_rwlock_close(pmap_rwlock *rwlock);
+
+/* 0: held for reading.  PMAP_EOWNERDEAD: a writer died while it held it, and the caller now holds it FOR WRITING:
+ * repair what it guards.  A dead reader is not worth mentioning.  PMAP_ETIMEDOUT; PMAP_EDEADLOCK: the caller holds it
+ * for writing.  A thread may hold it for reading several times, but waits for itself when a writer came in between.
+ * PMAP_EINVAL, PMAP_ESYSTEM. */
+PMAP_API int pmap_rwlock_read(pmap_rwlock *rwlock, double timeout_s);
+
+/* 0 or, as above, PMAP_EOWNERDEAD: held for writing.  PMAP_ETIMEDOUT; PMAP_EDEADLOCK: the caller holds it, for
+ * reading or writing. */
+PMAP_API int pmap_rwlock_write(pmap_rwlock *rwlock, double timeout_s);
+PMAP_API int pmap_rwlock_release(pmap_rwlock *rwlock); /* PMAP_EPERM: the calling thread does not hold it; PMAP_EINVAL */
+
 /* ---- For tools: what this build and this machine offer ---- */
 
 /* A line "name: value" for each thing worth knowing (CPUs by affinity and quota, huge pages, pidfd, limits, channels built in)
