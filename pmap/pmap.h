@@ -592,6 +592,42 @@ PMAP_API int pmap_rwlock_read(pmap_rwlock *rwlock, double timeout_s);
 PMAP_API int pmap_rwlock_write(pmap_rwlock *rwlock, double timeout_s);
 PMAP_API int pmap_rwlock_release(pmap_rwlock *rwlock); /* PMAP_EPERM: the calling thread does not hold it; PMAP_EINVAL */
 
+/* A number.  Each call is one atomic instruction: a death leaves it done or not done.  Overflow wraps.  None of these
+ * blocks. */
+typedef struct pmap_counter pmap_counter;
+typedef struct pmap_counter_options {
+    size_t size;             /* set by PMAP_COUNTER_OPTIONS_INIT */
+    pmap_pool *pool;
+    int64_t first;           /* its value at the start */
+} pmap_counter_options;
+#define PMAP_COUNTER_OPTIONS_INIT { sizeof(pmap_counter_options), 0, 0 }
+
+PMAP_API int pmap_counter_open(pmap_counter **counter, const pmap_counter_options *options);
+PMAP_API int pmap_counter_close(pmap_counter *counter);
+/* *value, which may be NULL: the sum.  PMAP_EINVAL. */
+PMAP_API int pmap_counter_add(pmap_counter *counter, int64_t n, int64_t *value);
+PMAP_API int pmap_counter_get(const pmap_counter *counter, int64_t *value); /* PMAP_EINVAL */
+
+/* A number in shares, one for each worker, on a cache line each: adding is as fast with many workers as with one.  A
+ * dead worker's share stays. */
+typedef struct pmap_accumulator pmap_accumulator;
+typedef struct pmap_accumulator_options {
+    size_t size;             /* set by PMAP_ACCUMULATOR_OPTIONS_INIT */
+    pmap_pool *pool;
+    unsigned shares;         /* 0 = the pool's workers, without a pool the CPUs; at most 65536 */
+} pmap_accumulator_options;
+#define PMAP_ACCUMULATOR_OPTIONS_INIT { sizeof(pmap_accumulator_options), 0, 0 }
+
+PMAP_API int pmap_accumulator_open(pmap_accumulator **accumulator, const pmap_accumulator_options *options);
+PMAP_API int pmap_accumulator_close(pmap_accumulator *accumulator);
+
+/* To share 0 .. shares - 1, such as pmap_task_worker().  Right also when several add to one.  PMAP_EINVAL. */
+PMAP_API int pmap_accumulator_add(pmap_accumulator *accumulator, unsigned share, int64_t n);
+PMAP_API int pmap_accumulator_share(const pmap_accumulator *accumulator, unsigned share, int64_t *value); /* PMAP_EINVAL */
+
+/* The sum of all; exact when nobody adds meanwhile.  PMAP_EINVAL. */
+PMAP_API int pmap_accumulator_get(const pmap_accumulator *accumulator, int64_t *value);
+
 /* ---- For tools: what this build and this machine offer ---- */
 
 /* A line "name: value" for each thing worth knowing (CPUs by affinity and quota, huge pages, pidfd, limits, channels built in)
