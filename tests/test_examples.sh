@@ -62,6 +62,26 @@ processes: 249500250000
 processes over ZeroMQ: $zmq
 END
 
+expect barrier <<'END'
+sum 1000, top 56.35, even: yes
+END
+
+expect race <<'END'
+expected: 500000
+without a lock: fewer
+with a lock: 500000
+with a counter: 500000
+with an accumulator: 500000
+END
+
+expect recursive <<'END'
+recursive: no error
+plain: the caller would wait for itself
+after a death: the last owner died while it held the lock
+repaired: no error
+and again: no error
+END
+
 version=$(sed -n 's/^#define PMAP_VERSION "\(.*\)"$/\1/p' "${srcdir:-.}/pmap/pmap.h")
 expect info <<END
 header $version, library $version
