@@ -121,6 +121,11 @@ int pm_map_run(pmap_pool *pool, const char *what, struct pm_work *work, const pm
     pm_failures_keep(pool, NULL, 0, 0, 1, 0);
     work->begun = pm_now();
     int e = work->count ? pool->ops->run(pool->executor, work, &result) : 0;
+    /* The caller copied while the workers had nothing to do. */
+    result.cost.wall += work->copied_ns;
+    result.cost.in += work->copied_ns;
+    result.cost.idle += work->copied_ns * (pool->workers - 1);
+    result.cost.bytes += work->copied;
     pm_failures_keep(pool, result.failures, result.nfailures, work->first, unit, count);
     size_t n = result.nfailures;
     count_items(&result, e ? 0 : work->count, unit, count);

@@ -204,6 +204,29 @@ PMAP_API int pmap_for(pmap_pool *pool, pmap_range_fn *function, size_t first, si
 PMAP_API int pmap_reduce(pmap_pool *pool, pmap_chunk_fn *partial, pmap_combine_fn *combine, const void *in, size_t count,
                          size_t in_size, void *acc, size_t acc_size, const pmap_map_options *options);
 
+/* A column of values for pmap_starmap(): value j is at data + j * size.  data may be NULL when size or count is 0: the function gets NULL. */
+typedef struct pmap_column {
+    const void *data;
+    size_t size, count;
+} pmap_column;
+
+/* ZIP: item i is value i of each column, which must all be as long.  PRODUCT: every combination, the last column changing fastest, as in
+ * Python's itertools.product: item i of columns a, b is a[i / b.count], b[i % b.count]. */
+typedef enum { PMAP_ZIP = 0, PMAP_PRODUCT = 1 } pmap_star;
+
+#define PMAP_COLUMNS 32 /* at most */
+
+/* values[k] points to column k's value of this item; the array and the values are valid during the call. */
+typedef int pmap_star_fn(pmap_task *task, const void *const *values, void *result);
+
+/* out[i] = function(one value of each column).  Only the columns' own bytes are ever stored or copied, not the combinations: columns in
+ * pmap_alloc() memory are used where they are, others are copied there once for the call.  No column may overlap `out`.
+ * In all else as pmap_map(): options, failures (an item's index says which values: see above), threads, blocking.
+ * Errors: the maps'; PMAP_EINVAL also when the columns of a ZIP are not as long, PMAP_EOVERFLOW when the number of combinations does not
+ * fit in size_t. */
+PMAP_API int pmap_starmap(pmap_pool *pool, pmap_star_fn *function, pmap_star kind, const pmap_column *columns, size_t ncolumns, void *out,
+                          size_t out_size, const pmap_map_options *options);
+
 /* ---- What failed ---- */
 typedef enum {
     PMAP_CAUSE_CODE = 1,    /* the function returned `value` */

@@ -82,9 +82,10 @@ static void finish(pmap_task *task, int code, uint64_t item, uint64_t count)
     else clear_text(task->run);
 }
 
-uint64_t pm_call_items(struct pm_run *run, uint64_t lo, uint64_t hi)
+/* Inlined, so that a map has one indirect call an item. */
+static inline __attribute__((always_inline)) uint64_t each(struct pm_run *run, uint64_t lo, uint64_t hi,
+                                                           int (*one)(pmap_task *, uint64_t, void *), void *state)
 {
-    const struct pm_call *call = run->self;
     pmap_task task = {.run = run, .lo = lo, .hi = hi};
     for (uint64_t i = lo; i < hi; i++) {
         if (pm_run_stopped(run)) return i;
@@ -94,12 +95,31 @@ uint64_t pm_call_items(struct pm_run *run, uint64_t lo, uint64_t hi)
         int code;
         do {
             pm_run_at(run, i);
-            code = call->fn.item(&task, input(run, i), output(run, i));
+            code = one(&task, i, state);
         } while (again(&task, code));
         finish(&task, code, i, 1);
     }
     return hi;
 }
+
+static inline int call_item(pmap_task *task, uint64_t i, void *state)
+{
+    const struct pm_call *call = state;
+    return call->fn.item(task, input(task->run, i), output(task->run, i));
+}
+
+uint64_t pm_call_items(struct pm_run *run, uint64_t lo, uint64_t hi)
+{
+    uintptr_t call = (uintptr_t)run->self; /* the state is not const for others */
+    return each(run, lo, hi, call_item, (void *)call);
+}
+
+uint64_t pm_call_each(struct pm_run *run, uint64_t lo, uint64_t hi, int (*one)(pmap_task *, uint64_t, void *), void *state)
+{
+    return each(run, lo, hi, one, state);
+}
+
+char *pm_task_output(const struct pm_run *run, uint64_t item) { return output(run, item); }
 
 uint64_t pm_call_blocks(struct pm_run *run, uint64_t lo, uint64_t hi)
 {

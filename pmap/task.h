@@ -6,6 +6,8 @@
 #include "workers/run.h"
 #include "workers/tasks.h"
 
+struct pm_star; /* starmap.c */
+
 struct pmap_task {
     struct pm_run *run;
     uint64_t lo, hi;    /* items of the job that this call is for */
@@ -22,9 +24,15 @@ struct pm_call {
         pmap_item_fn *item;
         pmap_chunk_fn *chunk;
         pmap_range_fn *range;
+        pmap_star_fn *star;
     } fn;
     uint64_t unit, count; /* reduce: items a block, items in all */
+    const struct pm_star *star; /* starmap: its columns, in memory that the workers share */
 };
+
+/* What every body that runs item by item has in common: `one` calls the function for one item, again for the same one when that said so. */
+uint64_t pm_call_each(struct pm_run *run, uint64_t lo, uint64_t hi, int (*one)(pmap_task *task, uint64_t item, void *state), void *state);
+char *pm_task_output(const struct pm_run *run, uint64_t item); /* where its result goes, or NULL */
 
 uint64_t pm_call_items(struct pm_run *run, uint64_t lo, uint64_t hi);  /* PM_HOW_ITEMS */
 uint64_t pm_call_chunk(struct pm_run *run, uint64_t lo, uint64_t hi);  /* PM_HOW_BULK */

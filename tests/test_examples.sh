@@ -32,6 +32,13 @@ expect reduce <<'END'
 from 7 to 900007
 END
 
+expect starmap <<'END'
+32 9 1000
+10 4 6
+15 6 9
+50 20 30
+END
+
 expect for <<'END'
 primes below 200000: 17984
 END

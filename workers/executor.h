@@ -47,6 +47,8 @@ struct pm_work {
     double item_ns;      /* what an item is known to take; 0 = not known */
     const void *arg;     /* arg_size bytes to hand over, or the pointer itself when arg_size is 0 */
     size_t arg_size;
+    int64_t copied_ns;   /* what the call has spent before on copying input for the workers, and how much */
+    uint64_t copied;
 };
 
 enum pm_cause { PM_CODE = 1, PM_SIGNAL, PM_EXIT, PM_TIMEOUT, PM_MEMORY, PM_CANCEL, PM_LARGE };
