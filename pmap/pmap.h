@@ -257,10 +257,10 @@ PMAP_API const pmap_failure *pmap_failures(pmap_pool *pool, size_t *count);
  * one is done, or polls.  Tasks begin in the order in which they were given in. */
 typedef struct pmap_future pmap_future;
 
-/* Works on `bytes` bytes of input, 64-byte aligned when there are more than 64.  Returns as the functions of the maps do. */
+/* Works on `bytes` bytes of input, 64-byte aligned unless they lie in pmap_alloc() memory and are used there.  Returns as the functions of the maps do. */
 typedef int pmap_work_fn(pmap_task *task, const void *in, size_t bytes);
 
-/* Room for the task's result of `bytes` bytes, not set to zero; the last call counts, and without one the result is empty.  NULL when that is
+/* Room for the task's result of `bytes` bytes, 64-byte aligned, not set to zero; the last call counts, and without one the result is empty.  NULL when that is
  * more than `result_max`: the task then fails with PMAP_CAUSE_SIZE, whatever it returns.  In a map NULL. */
 PMAP_API void *pmap_task_result(pmap_task *task, size_t bytes);
 

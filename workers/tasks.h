@@ -51,7 +51,7 @@ struct pm_entry {
     int32_t value;
     uint32_t errand;            /* worker + 1: for that worker only; 0 = for any */
     uint64_t position;          /* of its announcement: the application's own */
-    char small[PM_INLINE];      /* input */
+    alignas(64) char small[PM_INLINE]; /* input */
     char result[PM_INLINE];     /* result; of a failed task `small` and this are the function's own words */
 };
 _Static_assert(sizeof(struct pm_entry) == 256, "an entry is four cache lines");
