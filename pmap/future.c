@@ -369,10 +369,11 @@ size_t pm_futures_notice(pmap_pool *pool)
 
 int pm_futures_wait(pmap_pool *pool, const char *what, bool (*ready)(void *arg), void *arg, double timeout_s)
 {
+    if (isnan(timeout_s)) return pm_error(PMAP_EINVAL, "%s: timeout_s is not a number", what);
     if (ready(arg)) return 0;
     struct pm_event *done = &pool->futures->desk->tasks->done;
     int64_t begin = pm_now(), limit = timeout_s < 0 || timeout_s > 4e9 ? INT64_MAX : (int64_t)(timeout_s * 1e9);
-    for (bool late = false;;) {
+    for (bool late = limit == 0;;) { /* who only looks must find that the supervisor has died, too */
         uint32_t key = pm_event_key(done); /* before looking: else a wake-up is lost */
         if (ready(arg)) return 0;
         int e = pool->ops->attend(pool->executor, late);
@@ -446,10 +447,14 @@ int pmap_future_done(pmap_future *f)
 {
     int e = enter(f, "pmap_future_done");
     if (e) return e;
+    if (!pm_future_finished(f)) e = f->pool->ops->attend(f->pool->executor, true); /* who asks again and again never waits */
+    pmap_pool *pool = f->pool;
     bool done = pm_future_finished(f);
-    if (!done && f->pool->ops->attend(f->pool->executor, false) == 1) done = pm_future_finished(f);
-    pm_pool_leave(f->pool);
-    return done;
+    if (!done && e == -EPIPE) e = pm_error(PMAP_EBROKEN, "pmap_future_done: workers die without any progress");
+    else if (!done && e < 0) e = pm_error(PMAP_ECANCELLED, "pmap_future_done: the pool was terminated meanwhile");
+    else e = done;
+    pm_pool_leave(pool);
+    return e;
 }
 
 const pmap_failure *pmap_future_failure(pmap_future *f)
