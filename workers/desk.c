@@ -67,10 +67,24 @@ static int room(struct pm_desk *d)
     return e;
 }
 
+/* Announcements at the front of the ring whose tasks have ended without having been run need no worker to pass them.  So a program that gives
+ * in and takes back while all workers are busy does not use up the entries. */
+static void pass(struct pm_desk *d)
+{
+    struct pm_tasks *t = d->tasks;
+    uint64_t at = atomic_load_explicit(&t->next, memory_order_acquire);
+    while (at != atomic_load_explicit(&t->tail, R)) {
+        uint32_t k = atomic_load_explicit(&t->ring[at % PM_POSITIONS], R);
+        if (k >= d->high || !pm_task_terminal(&t->entry[k], d->turn[k])) return;
+        if (atomic_compare_exchange_strong_explicit(&t->next, &at, at + 1, memory_order_acq_rel, memory_order_acquire)) at++;
+    }
+}
+
 int pm_desk_take(struct pm_desk *d, uint32_t *index, uint32_t *turn)
 {
     int e = room(d);
     if (e) return e;
+    if (!d->free && d->limbo) pass(d);
     if (!d->free && d->limbo && d->tasks->entry[d->limbo - 1].position < atomic_load_explicit(&d->tasks->next, memory_order_acquire)) {
         d->free = d->limbo;
         d->limbo = d->link[d->limbo - 1];
@@ -93,9 +107,9 @@ void pm_desk_give(struct pm_desk *d, uint32_t index)
 {
     /* Announced, cancelled, and not passed yet: used again now it would be announced twice. */
     struct pm_entry *e = &d->tasks->entry[index];
-    bool passed = e->errand || e->position < atomic_load_explicit(&d->tasks->next, memory_order_acquire) ||
-                  e->position >= atomic_load_explicit(&d->tasks->tail, R);
-    if (passed) {
+    bool passed = e->errand || e->position >= atomic_load_explicit(&d->tasks->tail, R);
+    if (!passed && e->position >= atomic_load_explicit(&d->tasks->next, memory_order_acquire)) pass(d);
+    if (passed || e->position < atomic_load_explicit(&d->tasks->next, memory_order_acquire)) {
         d->link[index] = d->free;
         d->free = index + 1;
         return;
