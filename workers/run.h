@@ -16,7 +16,7 @@ struct pm_spot {
     _Atomic uint64_t from;    /* where its chunk was begun or resumed */
     _Atomic uint64_t item;    /* of its job, stored BEFORE the item runs, so that a death names it */
     _Atomic int64_t deadline; /* on the monotonic clock; 0 = none */
-    _Atomic uint32_t exact;   /* 1: `item` is the very item that runs; 0: one of its chunk */
+    _Atomic uint32_t exact;   /* 1: `item` is the very item that runs; 0: one of its chunk; 2: a task that is over, as its entry says */
     _Atomic uint32_t again;   /* how often `item` has been run before in this claim, because it said so */
     _Atomic uint32_t chunk;   /* of the round */
     _Atomic uint32_t round;   /* ZeroMQ channel: that round; there a worker may hold chunks that it has not begun */

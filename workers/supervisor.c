@@ -85,6 +85,7 @@ static int start(struct supervisor *s, unsigned i)
     atomic_store_explicit(&slot->spot.job, 0, R);
     atomic_store_explicit(&slot->spot.deadline, 0, R);
     atomic_store_explicit(&slot->spot.again, 0, R);
+    slot->spot.text[0] = 0; /* what it has said before it died must not turn up at another item */
     pid_t pid = fork();
     if (pid == 0) {
         close(s->control);

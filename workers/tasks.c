@@ -9,6 +9,7 @@
 #include "workers/job.h"
 
 #define R memory_order_relaxed
+#define PM_OVER 2u /* of spot.exact: the function has returned and its task has failed */
 
 /* ---- Tables ---- */
 
@@ -180,8 +181,10 @@ static enum pm_state execute(struct pm_hand *h, struct pm_entry *e, unsigned att
     if (!e->cause) e->cause = PM_CODE;
     e->value = code;
     e->attempts = (uint8_t)(run->attempt + 1);
+    /* The input is overwritten next: from here on the task cannot be run again, and a death leaves what it has come to. */
+    atomic_store_explicit(&h->spot->exact, PM_OVER, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
     say(e, h->spot->text);
-    h->spot->text[0] = 0;
     return PM_FAILED;
 }
 
@@ -208,6 +211,8 @@ bool pm_task_work(struct pm_hand *h)
     if (mine) {
         enum pm_state end = atomic_load(&e->doomed) == turn ? refuse(e, attempt) : execute(h, e, attempt);
         atomic_store_explicit(&e->word, pm_word(end, 0, h->owner, turn), memory_order_release);
+        if (h->spot->text[0]) h->spot->text[0] = 0;
+        if (atomic_load_explicit(&h->spot->again, R)) atomic_store_explicit(&h->spot->again, 0, R); /* else the next item is charged with it */
         atomic_store_explicit(h->progress, atomic_load_explicit(h->progress, R) + 1, R);
         tell(h, index);
     }
@@ -223,8 +228,13 @@ static uint64_t verdict(struct pm_entry *e, uint64_t w, const struct pm_death *d
 {
     uint32_t turn = pm_word_round(w);
     unsigned ran = pm_word_attempt(w) + 1 + atomic_load_explicit(&spot->again, R);
-    bool begun = atomic_load_explicit(&spot->exact, R) != 0, doomed = atomic_load(&e->doomed) == turn;
-    if (!doomed && (!death->charged || (e->once && !begun))) return pm_word(PM_FREE, pm_word_attempt(w), 0, turn);
+    uint32_t exact = atomic_load_explicit(&spot->exact, R);
+    bool begun = exact != 0, doomed = atomic_load(&e->doomed) == turn;
+    if (exact == PM_OVER) {
+        say(e, spot->text);
+        return pm_word(PM_FAILED, 0, 0, turn);
+    }
+    if (!doomed && (e->once ? !begun : !death->charged)) return pm_word(PM_FREE, pm_word_attempt(w), 0, turn);
     if (!doomed && !e->once && ran <= e->retries) return pm_word(PM_FREE, ran, 0, turn);
     e->cause = doomed ? PM_CANCEL : (uint8_t)death->cause;
     e->value = doomed ? 0 : death->value;
