@@ -139,7 +139,7 @@ static void fill(struct pm_entry *e, const struct pm_order_of_work *order, const
     e->timeout_ns = f->timeout_ns;
     e->retries = (uint8_t)(order->options.once ? 0 : order->options.retries);
     e->once = order->options.once != 0;
-    e->errand = order->errand;
+    atomic_store_explicit(&e->errand, order->errand, memory_order_relaxed);
     atomic_store_explicit(&e->doomed, 0, memory_order_relaxed);
     e->in_bytes = order->bytes;
     if (f->in || order->bytes > PM_INLINE) {

@@ -107,7 +107,7 @@ void pm_desk_give(struct pm_desk *d, uint32_t index)
 {
     /* Announced, cancelled, and not passed yet: used again now it would be announced twice. */
     struct pm_entry *e = &d->tasks->entry[index];
-    bool passed = e->errand || e->position >= atomic_load_explicit(&d->tasks->tail, R);
+    bool passed = atomic_load_explicit(&e->errand, R) || e->position >= atomic_load_explicit(&d->tasks->tail, R);
     if (!passed && e->position >= atomic_load_explicit(&d->tasks->next, memory_order_acquire)) pass(d);
     if (passed || e->position < atomic_load_explicit(&d->tasks->next, memory_order_acquire)) {
         d->link[index] = d->free;

@@ -198,15 +198,12 @@ bool pm_task_work(struct pm_hand *h)
     unsigned attempt = pm_word_attempt(w);
     uint32_t turn = pm_word_round(w);
     bool mine = false;
-    if (pm_word_state(w) == PM_FREE) {
+    uint32_t errand = atomic_load_explicit(&e->errand, R);
+    bool meant = errand == 0 || errand == h->index + 1; /* an old orphan's mark may lead to another worker's errand */
+    if (pm_word_state(w) == PM_FREE && meant) {
         atomic_store_explicit(&h->spot->exact, 0, R);
         atomic_store_explicit(&h->spot->again, 0, R);
         mine = atomic_compare_exchange_strong_explicit(&e->word, &w, pm_word(PM_CLAIMED, attempt, h->owner, turn), memory_order_acquire, R);
-    }
-    if (mine && e->errand && e->errand != h->index + 1) { /* an old orphan's mark has led to another worker's errand */
-        atomic_store_explicit(&e->word, pm_word(PM_FREE, attempt, 0, turn), memory_order_release);
-        mine = false;
-        pm_event_notify(t->work, INT_MAX);
     }
     if (mine) {
         enum pm_state end = atomic_load(&e->doomed) == turn ? refuse(e, attempt) : execute(h, e, attempt);
@@ -216,8 +213,8 @@ bool pm_task_work(struct pm_hand *h)
         atomic_store_explicit(h->progress, atomic_load_explicit(h->progress, R) + 1, R);
         tell(h, index);
     }
-    uint32_t errand = index + 1;
-    if (atomic_load_explicit(&h->hints->errand, R) == errand) atomic_compare_exchange_strong(&h->hints->errand, &errand, 0);
+    uint32_t own = index + 1;
+    if (atomic_load_explicit(&h->hints->errand, R) == own) atomic_compare_exchange_strong(&h->hints->errand, &own, 0);
     atomic_store_explicit(&h->spot->task, 0, memory_order_release);
     return true;
 }
@@ -243,10 +240,13 @@ static uint64_t verdict(struct pm_entry *e, uint64_t w, const struct pm_death *d
     return pm_word(PM_FAILED, 0, 0, turn);
 }
 
-/* Every worker holds at most one task and takes orphans first, so there are never more of them than workers: there is room. */
+/* Every worker holds at most one task and takes orphans first, so there are never more of them than workers: there is room, if none
+ * is marked twice, as one whose worker died while it reached for the mark would be. */
 static void orphan(struct pm_tasks *t, unsigned slot, uint32_t k)
 {
-    for (unsigned i = 0; i < t->workers; i++) {
+    bool marked = false;
+    for (unsigned i = 0; i < t->workers; i++) marked |= atomic_load(&t->hints[i].orphan) == k;
+    for (unsigned i = 0; i < t->workers && !marked; i++) {
         uint32_t none = 0;
         if (atomic_compare_exchange_strong(&t->hints[(slot + i) % t->workers].orphan, &none, k)) break;
     }
@@ -272,7 +272,7 @@ void pm_task_repair(struct pm_tasks *t, const struct pm_death *death, struct pm_
         uint32_t wanted = 1;
         atomic_compare_exchange_strong(&t->bell, &wanted, 2); /* the supervisor looks at it before it sleeps */
         pm_event_notify(&t->done, INT_MAX);
-    } else if (pm_word_state(w) == PM_FREE && pm_word_round(w) && !e->errand) {
+    } else if (pm_word_state(w) == PM_FREE && pm_word_round(w) && !atomic_load_explicit(&e->errand, R)) {
         orphan(t, death->slot, k);
     }
     atomic_store(&spot->task, 0);

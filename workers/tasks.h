@@ -49,7 +49,7 @@ struct pm_entry {
     uint8_t retries, once;
     uint8_t cause, attempts;    /* claim, or supervisor: of a failure */
     int32_t value;
-    uint32_t errand;            /* worker + 1: for that worker only; 0 = for any */
+    _Atomic uint32_t errand;    /* worker + 1: for that worker only; 0 = for any */
     uint64_t position;          /* of its announcement: the application's own */
     alignas(64) char small[PM_INLINE]; /* input */
     char result[PM_INLINE];     /* result; of a failed task `small` and this are the function's own words */
