@@ -54,7 +54,8 @@ void pm_futures_cancel(pmap_pool *pool)
     pthread_mutex_lock(&f->lock);
     for (uint32_t i = 0; f->desk && i < f->desk->high; i++) {
         pmap_future *one = at(f, i);
-        if (one && one->state == PM_PENDING) (void)pm_task_cancel(f->desk->tasks, i, one->turn);
+        if (!one || one->state != PM_PENDING || pm_task_cancel(f->desk->tasks, i, one->turn)) continue;
+        atomic_store(&f->desk->tasks->entry[i].doomed, one->turn); /* it runs: it may see that, and is not run again */
     }
     if (f->desk) pm_event_notify(&f->desk->tasks->done, INT32_MAX);
     pthread_mutex_unlock(&f->lock);
@@ -473,6 +474,7 @@ static void finish_now(pmap_future *f)
     struct pm_futures *all = f->pool->futures;
     pthread_mutex_lock(&all->lock);
     notice(f->pool, f);
+    if (all->watched) pm_futures_ring(f->pool);
     pthread_mutex_unlock(&all->lock);
     pm_event_notify(&all->desk->tasks->done, INT32_MAX); /* other threads may wait for it */
 }
@@ -497,7 +499,8 @@ int pmap_future_kill(pmap_future *f)
     } else if (!pm_future_finished(f)) {
         /* First the mark: whoever repairs after the kill then knows that it was meant. */
         atomic_store(&tasks->entry[f->entry].doomed, f->turn);
-        e = pm_task_cancel(tasks, f->entry, f->turn) ? 0 : f->pool->ops->kill(f->pool->executor, f->entry, f->turn);
+        if (pm_task_cancel(tasks, f->entry, f->turn)) finish_now(f); /* its worker had died just before */
+        else e = f->pool->ops->kill(f->pool->executor, f->entry, f->turn);
         if (e) e = pm_error(PMAP_ENOTSUP, "pmap_future_kill: a thread cannot be ended from outside; its task is told that it is cancelled");
     }
     pm_pool_leave(f->pool);
@@ -551,7 +554,7 @@ int pmap_apply(pmap_pool *pool, pmap_work_fn *function, const void *in, size_t b
     if (!e && n > room) e = result ? pm_error(PMAP_ETOOBIG, "pmap_apply: its result has %zu bytes, and there is room for %zu", n, room) : 0;
     if (!e && room) memcpy(result, from, n);
     if (!e && result_bytes) *result_bytes = n;
-    pm_pool_leave(pool);
-    pmap_future_free(f);
+    if (f) pm_future_drop(f);
+    pm_pool_leave(pool); /* from here on a thread that closes the pool may free it */
     return e;
 }
