@@ -103,7 +103,7 @@ bool pm_crew_help(struct pm_crew *crew)
 {
     if (pm_inside == crew->executor) return false;
     const struct pm_executor *outer = pm_inside;
-    pthread_mutex_lock(&crew->lock);
+    if (pthread_mutex_trylock(&crew->lock)) return false; /* another thread is in one: this one's time-out goes on meanwhile */
     pm_inside = crew->executor;
     bool worked = crew->desk.tasks && !atomic_load(&crew->ended) && pm_task_work(&crew->mate[0].hand);
     pm_inside = outer;

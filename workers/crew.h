@@ -24,7 +24,7 @@ void pm_crew_init(struct pm_crew *crew, const struct pm_executor *executor, unsi
 /* Makes the tables at `at` of the arena when they are not there yet, and starts the threads when `threads` is set.  NULL with *error. */
 struct pm_desk *pm_crew_desk(struct pm_crew *crew, struct pm_arena *arena, size_t at, bool threads, int *error);
 
-/* The calling thread runs one task as worker 0: true; false when there is none, or when it is in one already. */
+/* The calling thread runs one task as worker 0: true; false when there is none, or when some thread is in one already. */
 bool pm_crew_help(struct pm_crew *crew);
 
 void pm_crew_end(struct pm_crew *crew);   /* waits for the tasks that run; starts no more */
