@@ -194,7 +194,8 @@ int pmap_pool_fd(pmap_pool *pool)
         if (!f->watched) {
             f->watched = true;
             atomic_store(&f->desk->tasks->bell, 1);
-            if (pm_futures_notice(pool) || f->due) pm_futures_ring(pool);
+            bool ready = pm_futures_notice(pool) || f->due;
+            if (ready || (f->pending && pool->ops == &pm_serial)) pm_futures_ring(pool); /* on a serial pool who polls runs what is pending */
         }
         e = f->desk->bell;
         pthread_mutex_unlock(&f->lock);
@@ -235,8 +236,10 @@ static int run_due(pmap_pool *pool)
     f->watched = false; /* what is noticed here needs no ringing */
     (void)pm_futures_notice(pool);
     f->watched = watched;
-    for (pmap_future *one; (one = f->due) != NULL; n++) {
-        f->due = one->next;
+    pmap_future *list = f->due; /* not what falls due meanwhile: callbacks that give in more would keep this call for ever */
+    f->due = NULL;
+    for (pmap_future *one; (one = list) != NULL; n++) {
+        list = one->next;
         one->due = false;
         pmap_done_fn *done = one->done;
         void *arg = one->done_arg;
