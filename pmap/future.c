@@ -103,9 +103,7 @@ int pm_futures_open(pmap_pool *pool, const char *what)
     if (pool->futures->desk) return 0;
     struct pm_desk *desk = pool->ops->desk(pool->executor, &e);
     if (e) return pm_error_system(e, what);
-    pthread_mutex_lock(&pool->futures->lock);
-    pool->futures->desk = desk;
-    pthread_mutex_unlock(&pool->futures->lock);
+    atomic_store(&pool->futures->desk, desk);
     return 0;
 }
 

@@ -40,7 +40,7 @@ struct pmap_future {
 struct pm_futures {
     pthread_mutex_t lock;     /* guards all of it, and the desk */
     pthread_mutex_t errands;  /* one broadcast at a time; taken before the other */
-    struct pm_desk *desk;
+    struct pm_desk *_Atomic desk; /* set once */
     pmap_future *block[PM_TASKS / PM_FUTURE_BLOCK]; /* by entry */
     uint64_t submitted, pending, detached;          /* `detached`: of those that are pending */
     pmap_future *due, *due_last;
