@@ -401,7 +401,12 @@ static struct pm_desk *processes_desk(struct pm_executor *e, int *error)
 static int processes_attend(struct pm_executor *e, bool late)
 {
     struct pm_processes *p = mine(e);
-    if (late) (void)pm_processes_check(p);
+    if (late) {
+        struct pm_tasks *tasks = atomic_load(&p->board->tasks);
+        (void)pm_processes_check(p);
+        /* Who was woken for a task may have been stopped before it took it; the others sleep. */
+        if (tasks && pm_task_waiting(tasks)) pm_board_wake_all(p->board);
+    }
     return atomic_load(&p->board->broken) ? -EPIPE : atomic_load(&p->ending) && p->supervisor.pid == 0 ? -ECANCELED : 0;
 }
 
