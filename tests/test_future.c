@@ -332,8 +332,8 @@ static void kill_what_cannot_be_killed(const struct pm_path *path)
     pmap_future *f = give(pool, gate_fn, "a", 1, &o);
     await_inside(g, 1);
     EXPECT(pmap_future_kill(f), PMAP_ENOTSUP);
-    EXPECT(pmap_future_get(f, LONG_S, NULL, NULL), PMAP_EITEMS); /* it has seen that it is cancelled */
-    assert_int_equal(pmap_future_failure(f)->value, 77);
+    EXPECT(pmap_future_get(f, LONG_S, NULL, NULL), PMAP_ECANCELLED); /* it has seen that it is cancelled, and said that it has failed */
+    assert_int_equal(pmap_future_failure(f)->cause, PMAP_CAUSE_CANCELLED);
     pmap_future_free(f);
     pm_path_close(pool);
 }

@@ -152,7 +152,7 @@ static void say(struct pm_entry *e, const char *text) /* over input and result, 
     to[n] = 0;
 }
 
-/* It was to be ended while another ran it, who has died since. */
+/* It was to be ended while it ran. */
 static enum pm_state refuse(struct pm_entry *e, unsigned attempts)
 {
     e->cause = PM_CANCEL;
@@ -163,7 +163,7 @@ static enum pm_state refuse(struct pm_entry *e, unsigned attempts)
 }
 
 /* Under a claim: everything in the entry is constant. */
-static enum pm_state execute(struct pm_hand *h, struct pm_entry *e, unsigned attempt)
+static enum pm_state execute(struct pm_hand *h, struct pm_entry *e, unsigned attempt, uint32_t turn)
 {
     struct pm_run *run = &h->run;
     run->arg = e->arg;
@@ -178,6 +178,7 @@ static enum pm_state execute(struct pm_hand *h, struct pm_entry *e, unsigned att
     int code = e->run(run, e);
     if (run->timeout_ns) atomic_store_explicit(&h->spot->deadline, 0, R);
     if (code == 0) return PM_DONE;
+    if (atomic_load(&e->doomed) == turn) return refuse(e, run->attempt + 1); /* it has seen that, and has given up */
     if (!e->cause) e->cause = PM_CODE;
     e->value = code;
     e->attempts = (uint8_t)(run->attempt + 1);
@@ -206,7 +207,7 @@ bool pm_task_work(struct pm_hand *h)
         mine = atomic_compare_exchange_strong_explicit(&e->word, &w, pm_word(PM_CLAIMED, attempt, h->owner, turn), memory_order_acquire, R);
     }
     if (mine) {
-        enum pm_state end = atomic_load(&e->doomed) == turn ? refuse(e, attempt) : execute(h, e, attempt);
+        enum pm_state end = atomic_load(&e->doomed) == turn ? refuse(e, attempt) : execute(h, e, attempt, turn);
         atomic_store_explicit(&e->word, pm_word(end, 0, h->owner, turn), memory_order_release);
         if (h->spot->text[0]) h->spot->text[0] = 0;
         if (atomic_load_explicit(&h->spot->again, R)) atomic_store_explicit(&h->spot->again, 0, R); /* else the next item is charged with it */
