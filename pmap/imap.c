@@ -15,6 +15,7 @@
 #define MOST_WINDOW (PM_TASKS / 2)
 #define BRISK_NS 5000        /* an item: below that a wake-up costs more than the item */
 #define LONGEST_NAP 200000   /* ns */
+#define PM_NO_INPUT 1        /* it gave NULL with a size: no error number of a source is positive */
 
 struct item {
     struct pm_watch watch;   /* unordered: how its end is heard of */
@@ -36,7 +37,7 @@ struct pmap_stream {
     size_t head, count, bytes; /* ordered: item[head...]; under way */
     struct pmap_completed completed;
     bool ended;              /* the source has */
-    int error;               /* that it ended with; told once */
+    int error;               /* that it ended with, or PM_NO_INPUT; told once */
     struct pm_feed next;     /* pulled, and there was no room yet */
     bool has_next;
     uint64_t pulled, handed;
@@ -186,16 +187,10 @@ static int pull(pmap_stream *s)
             s->next = (struct pm_feed){0};
             int r = s->feed(s->feed_arg, &s->next);
             if (r == PM_LATER) break;
-            s->has_next = r > 0;
-            s->ended = r <= 0;
-            s->error = r < 0 ? r : 0;
+            s->error = r < 0 ? r : r > 0 && !s->next.in && s->next.bytes ? PM_NO_INPUT : 0;
+            s->ended = r <= 0 || s->error;
+            s->has_next = !s->ended;
             if (s->ended) break;
-        }
-        if (!s->next.in && s->next.bytes) {
-            s->has_next = false;
-            s->ended = true;
-            return pm_error(PMAP_EINVAL, "pmap_stream_next: the source gave NULL with %zu bytes as item %llu", s->next.bytes,
-                            (unsigned long long)s->pulled);
         }
         if (s->count && s->bytes + s->next.bytes + s->order.options.result_max > s->window_bytes) break;
         int e = give_in(s);
@@ -260,6 +255,7 @@ static void drop_all(pmap_stream *s)
     s->completed.ready = NULL;
     s->count = s->bytes = 0;
     s->ended = true;
+    s->error = 0; /* of a source that is not wanted any more */
     s->has_next = false;
 }
 
@@ -271,10 +267,13 @@ int pm_stream_take(pmap_stream *s, const void **result, size_t *bytes)
     if (e) return e;
     if (s->count == 0) {
         if (!s->ended || s->has_next) return PM_LATER;
-        if (!s->error) return 0;
-        e = pm_error(PMAP_ESOURCE, "pmap_stream_next: the source ended with %d at item %llu", s->error, (unsigned long long)s->pulled);
+        int error = s->error;
         s->error = 0;
-        return e;
+        if (error == PM_NO_INPUT)
+            return pm_error(PMAP_EINVAL, "pmap_stream_next: the source gave NULL with %zu bytes as item %llu", s->next.bytes,
+                            (unsigned long long)s->pulled);
+        if (error) return pm_error(PMAP_ESOURCE, "pmap_stream_next: the source ended with %d at item %llu", error, (unsigned long long)s->pulled);
+        return 0;
     }
     if (!ready(s)) return PM_LATER;
     struct item *item = take(s);
