@@ -66,6 +66,7 @@ int pmap_coroutine_open(pmap_pool *pool, pmap_step_fn *function, const void *sta
             order.options.arg = s;
             order.options.done = NULL;
             *c = (pmap_coroutine){.pool = pool, .order = order, .step = s};
+            pm_pool_hold(pool);
             *out = c;
         } else {
             e = pm_error(PMAP_ENOMEM, "pmap_coroutine_open: no memory for a state of %zu bytes", state_bytes);
@@ -112,7 +113,13 @@ int pmap_coroutine_send(pmap_coroutine *c, const void *in, size_t bytes, double 
     return e;
 }
 
-const void *pmap_coroutine_state(const pmap_coroutine *c) { return c ? c->step->state[c->step->current] : NULL; }
+const void *pmap_coroutine_state(const pmap_coroutine *c)
+{
+    if (!c || pm_pool_enter(c->pool, "pmap_coroutine_state")) return NULL; /* it lies in the pool's memory */
+    const void *state = c->step->state[c->step->current];
+    pm_pool_leave(c->pool);
+    return state;
+}
 
 void pmap_coroutine_close(pmap_coroutine *c)
 {
@@ -128,5 +135,6 @@ void pmap_coroutine_close(pmap_coroutine *c)
         (void)pm_heap_free(c->pool->ops->heap(c->pool->executor), c->step);
         pm_pool_leave(c->pool);
     }
+    pm_pool_release(c->pool);
     free(c);
 }

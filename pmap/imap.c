@@ -86,6 +86,7 @@ static int make(pmap_pool *pool, const char *what, const struct pm_order_of_work
         return pm_error(PMAP_ENOMEM, "%s: no memory for a window of %zu items", what, window);
     }
     s->pool = s->completed.pool = pool;
+    pm_pool_hold(pool);
     s->order = *order;
     s->ordered = ordered;
     s->stop = o->on_error == PMAP_ON_ERROR_STOP;
@@ -309,7 +310,13 @@ int pmap_stream_next(pmap_stream *s, double timeout_s, const void **result, size
 
 size_t pmap_stream_index(const pmap_stream *s) { return s ? (size_t)s->index : 0; }
 
-const pmap_failure *pmap_stream_failure(const pmap_stream *s) { return s && s->shown ? pmap_future_failure(s->shown) : NULL; }
+const pmap_failure *pmap_stream_failure(const pmap_stream *s)
+{
+    if (!s || !s->shown || pm_pool_enter(s->pool, "pmap_stream_failure")) return NULL; /* futures end with their pool */
+    const pmap_failure *failure = pmap_future_failure(s->shown);
+    pm_pool_leave(s->pool);
+    return failure;
+}
 
 void pmap_stream_close(pmap_stream *s)
 {
@@ -319,6 +326,7 @@ void pmap_stream_close(pmap_stream *s)
         drop_all(s);
         pm_pool_leave(s->pool);
     }
+    pm_pool_release(s->pool);
     free(s->item);
     free(s->spare);
     free(s);

@@ -365,8 +365,8 @@ typedef struct pmap_stream_options {
 #define PMAP_STREAM_OPTIONS_INIT { sizeof(pmap_stream_options), 0, 0, 0.0, 2, 0, 0, 0, 0, PMAP_ON_ERROR_COLLECT }
 
 /* Opens a stream of function(input) for each input of the source: results in the order of the inputs, or in the order in which they finish.
- * Nothing is pulled before the first pmap_stream_next().  *stream is the caller's until pmap_stream_close(), before the pool's end;
- * one thread at a time.  Does not block.  Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP, PMAP_EFUNCTION, PMAP_ECLOSED, PMAP_EFORK. */
+ * Nothing is pulled before the first pmap_stream_next().  *stream is the caller's until pmap_stream_close(), which may come behind the
+ * pool's end; one thread at a time.  Does not block.  Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP, PMAP_EFUNCTION, PMAP_ECLOSED, PMAP_EFORK. */
 PMAP_API int pmap_imap(pmap_pool *pool, pmap_work_fn *function, pmap_source_fn *source, void *source_arg, const pmap_stream_options *options,
                        pmap_stream **stream);
 PMAP_API int pmap_imap_unordered(pmap_pool *pool, pmap_work_fn *function, pmap_source_fn *source, void *source_arg,
@@ -439,8 +439,8 @@ PMAP_API int pmap_map_async(pmap_pool *pool, pmap_item_fn *function, const void 
  * state; a step that fails or dies has changed nothing, and is run again (option retries). */
 typedef struct pmap_coroutine pmap_coroutine;
 typedef int pmap_step_fn(pmap_task *task, void *state, const void *in, size_t bytes);
-/* `state` is copied.  Of the options `done` is not used.  *coroutine is the caller's until pmap_coroutine_close(), before the pool's end;
- * one thread at a time.  Errors: those of pmap_submit(), PMAP_EOVERFLOW. */
+/* `state` is copied.  Of the options `done` is not used.  *coroutine is the caller's until pmap_coroutine_close(), which may come behind
+ * the pool's end; one thread at a time.  Errors: those of pmap_submit(), PMAP_EOVERFLOW. */
 PMAP_API int pmap_coroutine_open(pmap_pool *pool, pmap_step_fn *function, const void *state, size_t state_bytes,
                                  const pmap_submit_options *options, pmap_coroutine **coroutine);
 /* Feeds it one value and waits at most timeout_s seconds (negative = for ever) for its answer (pmap_task_result()), which is the
@@ -448,7 +448,8 @@ PMAP_API int pmap_coroutine_open(pmap_pool *pool, pmap_step_fn *function, const 
  * Errors: those of pmap_submit() and pmap_future_get(). */
 PMAP_API int pmap_coroutine_send(pmap_coroutine *coroutine, const void *in, size_t bytes, double timeout_s, const void **result,
                                  size_t *result_bytes);
-PMAP_API const void *pmap_coroutine_state(const pmap_coroutine *coroutine); /* as the last successful step has left it */
+/* As the last successful step has left it; NULL behind the pool's end. */
+PMAP_API const void *pmap_coroutine_state(const pmap_coroutine *coroutine);
 PMAP_API void pmap_coroutine_close(pmap_coroutine *coroutine);              /* waits for a step that runs.  NULL is allowed */
 
 /* ---- What it cost ---- */

@@ -77,6 +77,16 @@ void pm_pool_leave(pmap_pool *pool)
     pthread_mutex_unlock(&pool->lock);
 }
 
+void pm_pool_hold(pmap_pool *pool) { atomic_fetch_add(&pool->holders, 1); }
+
+void pm_pool_release(pmap_pool *pool)
+{
+    if (atomic_fetch_sub(&pool->holders, 1) != 1) return;
+    pthread_mutex_destroy(&pool->lock);
+    pthread_cond_destroy(&pool->quiet);
+    free(pool);
+}
+
 /* ---- Open ---- */
 
 static size_t default_memory(void)
@@ -143,6 +153,7 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
     if (!pool) return pm_error(PMAP_ENOMEM, "pmap_pool_open: not enough memory");
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->quiet, NULL);
+    atomic_store(&pool->holders, 1);
     pool->ops = executors[o.executor];
     pool->workers = setup.workers;
     pool->maps_only = setup.zmq;
@@ -158,7 +169,7 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
     if (e) {
         pm_futures_close(pool, false);
         pm_objects_free(pool->objects);
-        free(pool);
+        pm_pool_release(pool);
         if (e == -ENOMEM) return pm_error(PMAP_ENOMEM, "pmap_pool_open: %s", text[0] ? text : "not enough memory");
         return pm_error(PMAP_ESYSTEM, "pmap_pool_open: %s", text[0] ? text : strerror(-e));
     }
@@ -191,7 +202,7 @@ static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
         pool->ops->abandon(pool->executor);
         pm_failures_forget(pool);
         pm_objects_free(pool->objects);
-        free(pool);
+        pm_pool_release(pool);
         return 0;
     }
     int e = 0;
@@ -210,9 +221,7 @@ static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
     pool->ops->close(pool->executor);
     pm_failures_forget(pool);
     pm_objects_free(pool->objects);
-    pthread_mutex_destroy(&pool->lock);
-    pthread_cond_destroy(&pool->quiet);
-    free(pool);
+    pm_pool_release(pool);
     return e ? pm_error(PMAP_ESYSTEM, "%s: the supervisor did not end in time and was killed", what) : 0;
 }
 

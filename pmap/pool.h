@@ -23,6 +23,7 @@ struct pmap_pool {
     struct pm_futures *futures;
 
     atomic_uint calls;          /* under way; and the bit PM_CLOSED */
+    atomic_uint holders;        /* the pool itself, and every stream and coroutine: the last one frees this struct */
     pthread_mutex_t lock;       /* guards what follows */
     pthread_cond_t quiet;       /* closed, and no call is under way */
     struct pm_cost total;
@@ -38,6 +39,11 @@ int pm_error_system(int error, const char *doing); /* from a -errno of the layer
 int pm_pool_enter(pmap_pool *pool, const char *what);
 void pm_pool_leave(pmap_pool *pool);
 bool pm_pool_foreign(const pmap_pool *pool);
+
+/* For handles that a program may give back behind the pool's end, as a thread must that was told in a stream that another has terminated the
+ * pool: the struct stays for as long as they do, and pm_pool_enter() says that it is closed. */
+void pm_pool_hold(pmap_pool *pool);
+void pm_pool_release(pmap_pool *pool);
 
 /* map.c: checks the caller's options and fills the parts of *work that they decide. */
 int pm_map_begin(pmap_pool *pool, const char *what, const pmap_map_options *options, pmap_map_options *full, struct pm_work *work);
