@@ -82,8 +82,6 @@ static bool one_ready(void *arg) { return pm_future_finished(arg); }
 static int send(pmap_coroutine *c, const void *in, size_t bytes, double timeout_s, const void **result, size_t *result_bytes)
 {
     int e = 0;
-    if (c->last) pm_future_drop(c->last);
-    c->last = NULL;
     if (c->running && in) return pm_error(PMAP_EPERM, "pmap_coroutine_send: the step before has not finished; wait for it with in = NULL");
     if (!c->running) {
         c->order.in = in;
@@ -93,6 +91,7 @@ static int send(pmap_coroutine *c, const void *in, size_t bytes, double timeout_
     }
     e = pm_futures_wait(c->pool, "pmap_coroutine_send", one_ready, c->running, timeout_s);
     if (e) return e;
+    if (c->last) pm_future_drop(c->last); /* not before: the last answer may be what this step was fed */
     c->last = c->running;
     c->running = NULL;
     e = pm_future_result(c->last, "pmap_coroutine_send", result, result_bytes);
