@@ -22,6 +22,7 @@ static int collect(pmap_pool *pool, pmap_future *f, unsigned i, char *results, s
         struct pm_failure *to = &failures[(*n)++];
         *to = (struct pm_failure){.item = i, .count = 1, .cause = (uint8_t)f->failure.cause, .value = f->failure.value,
                                   .attempts = (uint8_t)f->failure.attempts};
+        pm_future_words(f, to->text);
         e = 0;
     }
     return e;

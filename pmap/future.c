@@ -390,13 +390,19 @@ int pm_futures_wait(pmap_pool *pool, const char *what, bool (*ready)(void *arg),
 
 static bool one_ready(void *arg) { return pm_future_finished(arg); }
 
+void pm_future_words(const pmap_future *f, char *text)
+{
+    const struct pm_entry *e = &f->pool->futures->desk->tasks->entry[f->entry];
+    memcpy(text, (const char *)e + offsetof(struct pm_entry, small), PM_TEXT);
+    text[PM_TEXT - 1] = 0;
+}
+
 static void describe(pmap_future *f, const struct pm_entry *e, enum pm_state state)
 {
     enum { LINE = 256 };
     struct pm_failure inner = {.item = f->index, .count = 1, .cause = e->cause, .attempts = e->attempts, .value = e->value};
     if (state == PM_CANCELLED) inner = (struct pm_failure){.item = f->index, .count = 1, .cause = PM_CANCEL};
-    else memcpy(inner.text, (const char *)e + offsetof(struct pm_entry, small), PM_TEXT);
-    inner.text[PM_TEXT - 1] = 0;
+    else pm_future_words(f, inner.text);
     if (!f->text) f->text = malloc(LINE);
     if (f->text) pm_failure_say(f->text, LINE, &inner, f->index, 1);
     f->failure = (pmap_failure){.item = f->index, .count = 1, .cause = (pmap_cause)inner.cause, .value = inner.value,

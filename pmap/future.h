@@ -100,6 +100,7 @@ int pm_submit(pmap_pool *pool, const char *what, const struct pm_order_of_work *
 size_t pm_futures_notice(pmap_pool *pool);
 bool pm_future_finished(pmap_future *future); /* any thread; without the lock */
 int pm_future_result(pmap_future *future, const char *what, const void **result, size_t *bytes); /* of a finished one */
+void pm_future_words(const pmap_future *future, char *text); /* the function's own, of one that has failed: PM_TEXT bytes */
 void pm_future_drop(pmap_future *future);     /* gives it back in whatever state it is; without the lock */
 void pm_future_release(pmap_future *future);  /* of a finished one, under the lock */
 
