@@ -37,8 +37,8 @@ static void *run(void *arg)
 /* Of a finished one, in the thread that asks: the error as that of a blocking call, with its text and its failures. */
 int pm_async_outcome(struct pm_async *a, pmap_failure *failure, char **text)
 {
-    if (a->error == 0) return 0;
     pm_failures_adopt(a->pool, a->kept);
+    if (a->error == 0) return 0;
     const pmap_failure *first = a->error == PMAP_EITEMS ? pmap_failures(a->pool, NULL) : NULL;
     if (!*text) {
         *text = strdup(first ? first->text : a->text);
@@ -51,7 +51,9 @@ int pm_async_outcome(struct pm_async *a, pmap_failure *failure, char **text)
 void pm_async_free(struct pm_async *a, bool forked)
 {
     if (!a) return;
-    if (!forked) (void)pthread_join(a->thread, NULL); /* it has settled its future: at most a few instructions are left */
+    /* It has settled its future: at most a few instructions are left.  Nobody had that, so that it frees itself: it is not joined. */
+    if (!forked) (void)(pthread_equal(a->thread, pthread_self()) ? pthread_detach(a->thread) : pthread_join(a->thread, NULL));
+    pm_failures_forget_thread(a->pool, a->kept);
     free(a->arg);
     free(a);
 }

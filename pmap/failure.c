@@ -9,12 +9,17 @@
 
 #define LINE 256
 
-struct kept {
-    pmap_pool *pool;
-    unsigned long thread;
+struct listed { /* by the call that it is about; several threads may have asked for that one */
     pmap_failure *list;
     char *texts;
     size_t n;
+    unsigned users;
+};
+
+struct kept {
+    pmap_pool *pool;
+    unsigned long thread;
+    struct listed *listed;
     struct kept *next;
 };
 
@@ -56,19 +61,23 @@ void pm_failure_say(char *line, size_t bytes, const struct pm_failure *f, uint64
 
 static void drop(struct kept *k)
 {
-    free(k->list);
-    free(k->texts);
+    struct listed *l = k->listed;
+    if (l && --l->users == 0) {
+        free(l->list);
+        free(l->texts);
+        free(l);
+    }
     free(k);
 }
 
-static void forget(pmap_pool *pool, bool mine_only)
+static void forget(pmap_pool *pool, unsigned long thread)
 {
     if (!atomic_load(&all)) return; /* nothing of this thread's or pool's either */
     pthread_mutex_lock(&lock);
     struct kept *rest = NULL;
     for (struct kept *k = all, *next; k; k = next) {
         next = k->next;
-        if (k->pool == pool && (!mine_only || k->thread == this_thread())) {
+        if (k->pool == pool && (!thread || k->thread == thread)) {
             drop(k);
         } else {
             k->next = rest;
@@ -84,41 +93,50 @@ unsigned long pm_failures_thread(void) { return this_thread(); }
 void pm_failures_adopt(pmap_pool *pool, unsigned long thread)
 {
     if (thread == this_thread()) return;
+    forget(pool, this_thread());
+    struct kept *mine = calloc(1, sizeof *mine);
+    if (!mine) return; /* the call's own error still says that items failed */
+    *mine = (struct kept){.pool = pool, .thread = this_thread()};
     pthread_mutex_lock(&lock);
-    struct kept *theirs = NULL;
-    for (struct kept *k = all; k; k = k->next)
-        if (k->pool == pool && k->thread == thread) theirs = k;
+    for (struct kept *k = all; k && !mine->listed; k = k->next)
+        if (k->pool == pool && k->thread == thread) mine->listed = k->listed;
+    if (mine->listed) {
+        mine->listed->users++;
+        mine->next = all;
+        all = mine;
+    } else {
+        free(mine);
+    }
     pthread_mutex_unlock(&lock);
-    if (!theirs) return; /* adopted before */
-    forget(pool, true);
-    theirs->thread = this_thread();
 }
+
+void pm_failures_forget_thread(pmap_pool *pool, unsigned long thread) { forget(pool, thread); }
 
 void pm_failures_lock(bool take) { (void)(take ? pthread_mutex_lock(&lock) : pthread_mutex_unlock(&lock)); }
 
-void pm_failures_forget(pmap_pool *pool) { forget(pool, false); }
+void pm_failures_forget(pmap_pool *pool) { forget(pool, 0); }
 
 void pm_failures_keep(pmap_pool *pool, struct pm_failure *list, size_t n, uint64_t base, uint64_t unit, uint64_t count)
 {
-    forget(pool, true);
+    forget(pool, this_thread());
     if (n == 0) return;
     struct kept *k = calloc(1, sizeof *k);
-    if (k) {
-        k->list = calloc(n, sizeof *k->list);
-        k->texts = calloc(n, LINE);
+    struct listed *l = k ? calloc(1, sizeof *l) : NULL;
+    if (l) {
+        *l = (struct listed){.list = calloc(n, sizeof *l->list), .texts = calloc(n, LINE), .n = n, .users = 1};
+        k->listed = l;
     }
-    if (!k || !k->list || !k->texts) { /* the call's own error still says that items failed */
+    if (!l || !l->list || !l->texts) { /* the call's own error still says that items failed */
         if (k) drop(k);
         return;
     }
     for (size_t i = 0; i < n; i++) {
         const struct pm_failure *f = &list[i];
         uint64_t first = f->item * unit, end = f->item + f->count > count / unit ? count : (f->item + f->count) * unit;
-        pm_failure_say(k->texts + i * LINE, LINE, f, base + first, end - first);
-        k->list[i] = (pmap_failure){.item = base + first, .count = end - first, .cause = (pmap_cause)f->cause, .value = f->value,
-                                    .attempts = f->attempts, .text = k->texts + i * LINE};
+        pm_failure_say(l->texts + i * LINE, LINE, f, base + first, end - first);
+        l->list[i] = (pmap_failure){.item = base + first, .count = end - first, .cause = (pmap_cause)f->cause, .value = f->value,
+                                    .attempts = f->attempts, .text = l->texts + i * LINE};
     }
-    k->n = n;
     k->pool = pool;
     k->thread = this_thread();
     pthread_mutex_lock(&lock);
@@ -134,8 +152,8 @@ const pmap_failure *pmap_failures(pmap_pool *pool, size_t *count)
     pthread_mutex_lock(&lock);
     for (struct kept *k = all; k && !list; k = k->next)
         if (k->pool == pool && k->thread == this_thread()) {
-            list = k->list;
-            n = k->n;
+            list = k->listed->list;
+            n = k->listed->n;
         }
     pthread_mutex_unlock(&lock);
     if (count) *count = n;

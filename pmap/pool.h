@@ -62,7 +62,8 @@ void pm_failures_keep(pmap_pool *pool, struct pm_failure *list, size_t n, uint64
 void pm_failure_say(char *line, size_t bytes, const struct pm_failure *f, uint64_t first, uint64_t count);
 void pm_failures_forget(pmap_pool *pool);
 unsigned long pm_failures_thread(void);                                 /* under which the calling thread's are kept */
-void pm_failures_adopt(pmap_pool *pool, unsigned long thread);          /* those become the calling thread's */
+void pm_failures_adopt(pmap_pool *pool, unsigned long thread);          /* the calling thread's are the same from now on */
+void pm_failures_forget_thread(pmap_pool *pool, unsigned long thread);
 void pm_failures_lock(bool lock); /* around a fork */
 
 #endif
