@@ -409,7 +409,7 @@ static void describe(pmap_future *f, const struct pm_entry *e, enum pm_state sta
                                 .attempts = inner.attempts, .text = f->text ? f->text : "(no memory for the text)"};
 }
 
-/* Of a finished one: 0, or the error that it ended with. */
+/* Of a finished one: 0, or the error that it ended with, of which `what` tells the caller; NULL: nobody asked for that. */
 static int outcome(pmap_future *f, const char *what)
 {
     struct pm_futures *all = f->pool->futures;
@@ -421,6 +421,7 @@ static int outcome(pmap_future *f, const char *what)
     int error = f->async ? pm_async_outcome(f->async, &f->failure, &f->text) : 0;
     pthread_mutex_unlock(&all->lock);
     if (state == PM_DONE || f->async) return error;
+    if (!what) return PMAP_EITEMS;
     if (f->failure.cause == PMAP_CAUSE_CANCELLED) return pm_error(PMAP_ECANCELLED, "%s: %s", what, f->failure.text);
     if (f->failure.cause == PMAP_CAUSE_SIZE) return pm_error(PMAP_ETOOBIG, "%s: %s", what, f->failure.text);
     return pm_error(PMAP_EITEMS, "%s: %s", what, f->failure.text);
@@ -465,7 +466,7 @@ int pmap_future_done(pmap_future *f)
 const pmap_failure *pmap_future_failure(pmap_future *f)
 {
     if (enter(f, "pmap_future_failure")) return NULL;
-    bool failed = pm_future_finished(f) && outcome(f, "pmap_future_failure") != 0;
+    bool failed = pm_future_finished(f) && outcome(f, NULL) != 0;
     pm_pool_leave(f->pool);
     return failed ? &f->failure : NULL;
 }
