@@ -25,6 +25,7 @@ struct item {
 
 struct pmap_stream {
     pmap_pool *pool;
+    const char *what;        /* the call that hands out, for errors */
     struct pm_order_of_work order;
     pm_feed_fn *feed;
     void *feed_arg;
@@ -107,7 +108,7 @@ static int feed_source(void *arg, struct pm_feed *feed)
     return r > 0 ? 1 : r;
 }
 
-int pm_stream_open(pmap_pool *pool, const char *what, pmap_work_fn *function, pm_feed_fn *feed, void *feed_arg,
+int pm_stream_open(pmap_pool *pool, const char *what, const char *next, pmap_work_fn *function, pm_feed_fn *feed, void *feed_arg,
                    const pmap_stream_options *options, bool ordered, pmap_stream **out)
 {
     pmap_stream_options o;
@@ -119,6 +120,7 @@ int pm_stream_open(pmap_pool *pool, const char *what, pmap_work_fn *function, pm
     if (!e) e = pm_submit_check(pool, what, &order);
     if (!e) e = make(pool, what, &order, &o, ordered, out);
     if (!e) {
+        (*out)->what = next;
         (*out)->feed = feed;
         (*out)->feed_arg = feed_arg;
     }
@@ -132,7 +134,7 @@ static int open_on_source(pmap_pool *pool, const char *what, pmap_work_fn *funct
     if (!out) return pm_error(PMAP_EINVAL, "%s: stream is NULL", what);
     *out = NULL;
     if (!source) return pm_error(PMAP_EINVAL, "%s: source is NULL", what);
-    int e = pm_stream_open(pool, what, function, feed_source, NULL, options, ordered, out);
+    int e = pm_stream_open(pool, what, "pmap_stream_next", function, feed_source, NULL, options, ordered, out);
     if (e) return e;
     (*out)->feed_arg = *out;
     (*out)->source = source;
@@ -169,8 +171,8 @@ static int give_in(pmap_stream *s)
         item->watch = (struct pm_watch){.completed = &s->completed};
         s->order.watch = &item->watch;
     }
-    int e = s->next.failure ? pm_future_failed(s->pool, "pmap_stream_next", &s->order, s->next.failure, &item->future)
-                            : pm_submit(s->pool, "pmap_stream_next", &s->order, &item->future);
+    int e = s->next.failure ? pm_future_failed(s->pool, s->what, &s->order, s->next.failure, &item->future)
+                            : pm_submit(s->pool, s->what, &s->order, &item->future);
     if (e) return e;
     item->bytes = s->next.bytes + s->order.options.result_max;
     s->bytes += item->bytes;
@@ -180,8 +182,8 @@ static int give_in(pmap_stream *s)
     return 0;
 }
 
-/* As much as the window takes.  Want of memory while something is under way is one more bound. */
-static int pull(pmap_stream *s)
+/* Want of memory while something is under way is one more bound. */
+int pm_stream_pull(pmap_stream *s)
 {
     while (s->count < s->window && (s->has_next || !s->ended)) {
         if (!s->has_next) {
@@ -264,16 +266,16 @@ int pm_stream_take(pmap_stream *s, const void **result, size_t *bytes)
 {
     if (s->shown) pm_future_drop(s->shown);
     s->shown = NULL;
-    int e = pull(s);
+    int e = pm_stream_pull(s);
     if (e) return e;
     if (s->count == 0) {
         if (!s->ended || s->has_next) return PM_LATER;
         int error = s->error;
         s->error = 0;
         if (error == PM_NO_INPUT)
-            return pm_error(PMAP_EINVAL, "pmap_stream_next: the source gave NULL with %zu bytes as item %llu", s->next.bytes,
+            return pm_error(PMAP_EINVAL, "%s: the source gave NULL with %zu bytes as item %llu", s->what, s->next.bytes,
                             (unsigned long long)s->pulled);
-        if (error) return pm_error(PMAP_ESOURCE, "pmap_stream_next: the source ended with %d at item %llu", error, (unsigned long long)s->pulled);
+        if (error) return pm_error(PMAP_ESOURCE, "%s: the source ended with %d at item %llu", s->what, error, (unsigned long long)s->pulled);
         return 0;
     }
     if (!ready(s)) return PM_LATER;
@@ -282,7 +284,7 @@ int pm_stream_take(pmap_stream *s, const void **result, size_t *bytes)
     s->index = s->shown->index;
     item->future = NULL;
     s->handed++;
-    e = pm_future_result(s->shown, "pmap_stream_next", result, bytes);
+    e = pm_future_result(s->shown, s->what, result, bytes);
     if (e && s->stop) drop_all(s);
     return e ? e : 1;
 }
@@ -292,7 +294,7 @@ static int next(pmap_stream *s, double timeout_s, const void **result, size_t *b
     int e = pm_stream_take(s, result, bytes);
     if (e != PM_LATER) return e;
     nap(s);
-    e = pm_futures_wait(s->pool, "pmap_stream_next", ready, s, timeout_s);
+    e = pm_futures_wait(s->pool, s->what, ready, s, timeout_s);
     return e ? e : pm_stream_take(s, result, bytes);
 }
 

@@ -15,10 +15,14 @@ struct pm_feed {
 };
 typedef int pm_feed_fn(void *arg, struct pm_feed *feed); /* 1, 0 at the end, PM_LATER, or negative */
 
-int pm_stream_open(pmap_pool *pool, const char *what, pmap_work_fn *function, pm_feed_fn *feed, void *arg, const pmap_stream_options *options,
-                   bool ordered, pmap_stream **stream);
+/* `next`: the public call that hands out its results, which errors then name. */
+int pm_stream_open(pmap_pool *pool, const char *what, const char *next, pmap_work_fn *function, pm_feed_fn *feed, void *arg,
+                   const pmap_stream_options *options, bool ordered, pmap_stream **stream);
 
-/* The next result if there is one: 1, 0 at the end, PM_LATER, or a negative error.  Does not wait; in a thread that has entered the pool. */
+/* Feeds it as much as its window takes: 0, or a negative error.  Does not wait, in a thread that has entered the pool. */
+int pm_stream_pull(pmap_stream *stream);
+
+/* The next result if there is one: 1, 0 at the end, PM_LATER, or a negative error.  As pm_stream_pull(), and pulls first. */
 int pm_stream_take(pmap_stream *stream, const void **result, size_t *bytes);
 
 #endif

@@ -2,12 +2,14 @@
  * asks for results; it sleeps on the pools' descriptors together. */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pmap/imap.h"
 
 #define ITEMS_A_WORKER 4u
+#define MOST_QUEUE (PM_TASKS / 2)
 #define TICK_MS 20 /* between two looks at the supervisors */
 
 struct stage {
@@ -22,12 +24,21 @@ struct pmap_pipeline {
     void *source_arg;
     uint64_t pulled;
     int source_error;
+    int trouble;             /* that a stage was in when it was asked for more; not told yet */
+    char why[256];           /* in words */
     size_t count;
     struct pollfd *poll;
     struct stage stage[];
 };
 
 /* ---- Between the stages ---- */
+
+/* Noted with its words: a result that is there is handed out first, and may be a failure with words of its own. */
+static void in_trouble(struct pmap_pipeline *p, int error)
+{
+    p->trouble = error;
+    snprintf(p->why, sizeof p->why, "%s", pmap_error());
+}
 
 static int feed_first(void *arg, struct pm_feed *feed)
 {
@@ -39,7 +50,8 @@ static int feed_first(void *arg, struct pm_feed *feed)
     return r > 0 ? 1 : r;
 }
 
-/* What the stage before has ready.  An item's failure is an item; anything else that went wrong ends the source of this stage. */
+/* What the stage before has ready.  An item's failure is an item, and the source's error comes behind all items.  Anything else is told at once,
+ * and asking again is allowed: want of memory may pass. */
 static int feed_from_before(void *arg, struct pm_feed *feed)
 {
     struct stage *stage = arg;
@@ -49,7 +61,9 @@ static int feed_from_before(void *arg, struct pm_feed *feed)
     if (r >= 0) return r;
     feed->failure = pmap_stream_failure(before);
     if (feed->failure) return 1;
-    return r == PMAP_ESOURCE ? stage->pipeline->source_error : r;
+    if (r == PMAP_ESOURCE) return stage->pipeline->source_error;
+    in_trouble(stage->pipeline, r);
+    return PM_LATER;
 }
 
 /* ---- Open and close ---- */
@@ -68,6 +82,7 @@ void pmap_pipeline_close(pmap_pipeline *p)
 
 static int open_stage(struct stage *s, size_t i, const pmap_stage *want, const pmap_pipeline_options *o, bool last)
 {
+    char what[64], why[400];
     pmap_options pool = PMAP_OPTIONS_INIT;
     pmap_stream_options stream = PMAP_STREAM_OPTIONS_INIT;
     if (o->pool) {
@@ -75,12 +90,16 @@ static int open_stage(struct stage *s, size_t i, const pmap_stage *want, const p
             return pm_error(PMAP_EINVAL, "pmap_pipeline_open: options->pool->size is %zu; start from PMAP_OPTIONS_INIT", o->pool->size);
         memcpy(&pool, o->pool, o->pool->size < sizeof pool ? o->pool->size : sizeof pool);
     }
-    if (want->retries < -1)
-        return pm_error(PMAP_EINVAL, "pmap_pipeline_open: stage %zu: retries is %d; expected -1 or more", i, want->retries);
+    snprintf(what, sizeof what, "pmap_pipeline_open: stage %zu", i);
+    if (want->retries < -1) return pm_error(PMAP_EINVAL, "%s: retries is %d; expected -1 or more", what, want->retries);
+    if (want->queue > MOST_QUEUE) return pm_error(PMAP_EINVAL, "%s: queue is %zu; at most %u items", what, want->queue, MOST_QUEUE);
     pool.workers = want->workers;
     pool.executor = want->executor;
     int e = pmap_pool_open(&s->pool, &pool);
-    if (e) return e;
+    if (e) {
+        snprintf(why, sizeof why, "%s", pmap_error());
+        return pm_error(e, "%s: %s", what, why);
+    }
     stream.arg = want->arg;
     stream.result_max = want->result_max;
     stream.timeout_s = want->timeout_s;
@@ -89,7 +108,8 @@ static int open_stage(struct stage *s, size_t i, const pmap_stage *want, const p
     stream.window = want->queue ? want->queue : ITEMS_A_WORKER * (size_t)pmap_pool_workers(s->pool);
     stream.window_bytes = o->window_bytes;
     stream.on_error = last ? o->on_error : PMAP_ON_ERROR_COLLECT;
-    e = pm_stream_open(s->pool, "pmap_pipeline_open", want->function, i == 0 ? feed_first : feed_from_before, s, &stream, !o->unordered, &s->stream);
+    e = pm_stream_open(s->pool, what, "pmap_pipeline_next", want->function, i == 0 ? feed_first : feed_from_before, s, &stream, !o->unordered,
+                       &s->stream);
     if (e) return e;
     s->fd = pmap_pool_fd(s->pool);
     return s->fd < 0 ? s->fd : 0;
@@ -152,16 +172,26 @@ static int attend(struct pmap_pipeline *p, bool late)
     return worked;
 }
 
+/* The next result if there is one.  The last stage pulls those before it as far as it has room. */
+static int take(struct pmap_pipeline *p, const void **result, size_t *bytes)
+{
+    int e = pm_stream_take(p->stage[p->count - 1].stream, result, bytes);
+    if (e && e != PM_LATER) return e;
+    if (!p->trouble) return e;
+    e = p->trouble;
+    p->trouble = 0;
+    return pm_error(e, "%s", p->why);
+}
+
 static int next(struct pmap_pipeline *p, double timeout_s, const void **result, size_t *bytes)
 {
-    pmap_stream *last = p->stage[p->count - 1].stream;
     int64_t begin = pm_now(), limit = timeout_s < 0 || timeout_s > 4e9 ? INT64_MAX : (int64_t)(timeout_s * 1e9);
     for (bool late = false;;) {
-        int e = pm_stream_take(last, result, bytes);
+        int e = take(p, result, bytes);
         if (e != PM_LATER) return e;
         /* From here on what finishes makes a descriptor readable; what has finished before is seen by looking once more. */
         for (size_t i = 0; i < p->count; i++) pm_futures_arm(p->stage[i].pool);
-        e = pm_stream_take(last, result, bytes);
+        e = take(p, result, bytes);
         if (e != PM_LATER) return e;
         e = attend(p, late);
         if (e < 0) return e;
