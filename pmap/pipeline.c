@@ -172,10 +172,14 @@ static int attend(struct pmap_pipeline *p, bool late)
     return worked;
 }
 
-/* The next result if there is one.  The last stage pulls those before it as far as it has room. */
+/* The next result if there is one.  The last stage pulls those before it as far as it has room; where it has none, they still go on. */
 static int take(struct pmap_pipeline *p, const void **result, size_t *bytes)
 {
     int e = pm_stream_take(p->stage[p->count - 1].stream, result, bytes);
+    for (size_t i = p->count - 1; e == PM_LATER && i > 0; i--) {
+        int r = pm_stream_pull(p->stage[i - 1].stream);
+        if (r) in_trouble(p, r);
+    }
     if (e && e != PM_LATER) return e;
     if (!p->trouble) return e;
     e = p->trouble;
