@@ -145,7 +145,7 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
     if (e) return e;
     (void)pthread_once(&once, watch_forks);
     unsigned cpus = pm_cpus();
-    struct pm_setup setup = {.workers = o.workers ? o.workers : cpus, .cpus = cpus, .memory = o.memory ? o.memory : default_memory(),
+    struct pm_setup setup = {.workers = o.workers ? o.workers : cpus, .most = o.workers ? o.workers : cpus, .cpus = cpus, .memory = o.memory ? o.memory : default_memory(),
                              .spin_ns = o.spin_us < 0 ? 0 : o.spin_us ? o.spin_us * INT64_C(1000) : cpus > 1 ? DEFAULT_SPIN_NS : 0,
                              .keep_fds = o.keep_fds != 0, .huge = !o.no_huge_pages, .zmq = o.channel == PMAP_ZMQ};
     if (o.executor == PMAP_SERIAL) setup.workers = 1;

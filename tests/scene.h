@@ -76,7 +76,7 @@ static void open_scene(unsigned cpus)
 {
     memset(&s, 0, sizeof s);
     assert_int_equal(pm_arena_open(&s.arena, pm_board_bytes(SLOTS), 1 << 21, false), 0);
-    assert_int_equal(pm_board_open(&s.board, &s.arena, SLOTS, cpus, 0), 0);
+    assert_int_equal(pm_board_open(&s.board, &s.arena, SLOTS, SLOTS, cpus, 0), 0);
     s.job = &s.board->job[3];
     size_t words = (size_t)((char *)(void *)s.job->word - s.arena.base);
     assert_int_equal(pm_arena_commit(&s.arena, words, (PM_WINDOW + 1) * sizeof(uint64_t)), 0);

@@ -11,7 +11,7 @@
 #define PAGE 4096u
 
 struct layout {
-    size_t slots, ranges, tallies, words, logs, tasks, end, range_each, tally_each;
+    size_t ranges, slots, tallies, words, logs, tasks, end, range_each;
 };
 
 static size_t up(size_t n) { return (n + PAGE - 1) & ~(size_t)(PAGE - 1); }
@@ -23,33 +23,54 @@ static unsigned spread_of(unsigned workers, unsigned cpus)
     return n < 256 ? n : 256;
 }
 
-static struct layout lay(unsigned workers)
+static size_t slot_bytes(unsigned workers) { return up(sizeof(struct pm_slot) * workers); }
+static size_t tally_bytes(unsigned workers) { return up(sizeof(struct pm_tally) * PM_JOBS * workers); }
+
+static struct layout lay(unsigned most)
 {
     struct layout l;
-    l.range_each = sizeof(struct pm_line) * (workers < 256 ? workers : 256);
-    l.tally_each = sizeof(struct pm_tally) * workers;
-    l.slots = up(sizeof(struct pm_board));
-    l.ranges = l.slots + up(sizeof(struct pm_slot) * workers);
-    l.tallies = l.ranges + up(l.range_each * PM_JOBS);
-    l.words = l.tallies + up(l.tally_each * PM_JOBS);
+    l.range_each = sizeof(struct pm_line) * (most < 256 ? most : 256);
+    l.ranges = up(sizeof(struct pm_board));
+    l.slots = l.ranges + up(l.range_each * PM_JOBS);
+    l.tallies = l.slots + slot_bytes(most);
+    l.words = l.tallies + tally_bytes(most);
     l.logs = l.words + up(sizeof(uint64_t) * (PM_WINDOW + 1)) * PM_JOBS;
     l.tasks = l.logs + up(sizeof(struct pm_failure) * PM_LOG) * PM_JOBS;
-    l.end = l.tasks + pm_tasks_bytes(workers);
+    l.end = l.tasks + pm_tasks_bytes(most);
     return l;
 }
 
-size_t pm_board_bytes(unsigned workers) { return lay(workers).end; }
+size_t pm_board_bytes(unsigned most) { return lay(most).end; }
 
-int pm_board_open(struct pm_board **out, struct pm_arena *arena, unsigned workers, unsigned cpus, int64_t spin_ns)
+/* Commits the pages that `bytes` at `from` need beyond those that `had` needed. */
+static int commit_more(struct pm_arena *arena, size_t from, size_t had, size_t bytes)
 {
-    struct layout l = lay(workers);
+    return bytes > had ? pm_arena_commit(arena, from + had, bytes - had) : 0;
+}
+
+static int commit_workers(struct pm_arena *arena, const struct layout *l, unsigned had, unsigned workers)
+{
+    int e = commit_more(arena, l->slots, slot_bytes(had), slot_bytes(workers));
+    if (e) return e;
+    e = commit_more(arena, l->tallies, tally_bytes(had), tally_bytes(workers));
+    if (e && slot_bytes(workers) > slot_bytes(had))
+        pm_arena_release(arena, l->slots + slot_bytes(had), slot_bytes(workers) - slot_bytes(had));
+    return e;
+}
+
+int pm_board_open(struct pm_board **out, struct pm_arena *arena, unsigned workers, unsigned most, unsigned cpus, int64_t spin_ns)
+{
+    struct layout l = lay(most);
     if (arena->control < l.end) return -ENOMEM;
-    int e = pm_arena_commit(arena, 0, l.words); /* words are committed as jobs need them, log entries when written */
+    int e = pm_arena_commit(arena, 0, l.slots); /* words are committed as jobs need them, log entries when written */
+    if (!e) e = commit_workers(arena, &l, 0, workers);
     if (e) return e;
     struct pm_board *b = (struct pm_board *)(void *)arena->base;
-    b->workers = workers;
+    atomic_store(&b->workers, workers);
+    atomic_store(&b->wanted, workers);
+    atomic_store(&b->spread, spread_of(workers, cpus));
+    b->most = most;
     b->cpus = cpus;
-    b->spread = spread_of(workers, cpus);
     b->spin_ns = spin_ns;
     b->arena = *arena;
     b->arena.fd = -1;
@@ -58,16 +79,28 @@ int pm_board_open(struct pm_board **out, struct pm_arena *arena, unsigned worker
     for (unsigned j = 0; j < PM_JOBS; j++) {
         struct pm_job *job = &b->job[j];
         job->index = j;
+        job->board = b;
         job->head = &b->head[j];
         atomic_store(&job->serial, j + 1); /* and PM_JOBS more for each call: never the same twice */
-        job->workers = workers;
-        job->spread = b->spread;
         job->range = (struct pm_line *)(void *)(arena->base + l.ranges + j * l.range_each);
-        job->tally = (struct pm_tally *)(void *)(arena->base + l.tallies + j * l.tally_each);
+        job->tally = (struct pm_tally *)(void *)(arena->base + l.tallies) + j;
         job->word = (_Atomic uint64_t *)(void *)(arena->base + l.words + j * up(sizeof(uint64_t) * (PM_WINDOW + 1)));
         job->log = (struct pm_failure *)(void *)(arena->base + l.logs + j * up(sizeof(struct pm_failure) * PM_LOG));
     }
     *out = b;
+    return 0;
+}
+
+int pm_board_resize(struct pm_board *b, struct pm_arena *arena, unsigned workers)
+{
+    struct layout l = lay(b->most);
+    unsigned had = atomic_load(&b->workers);
+    if (workers > b->most) return -EINVAL;
+    int e = workers > had ? commit_workers(arena, &l, had, workers) : 0;
+    if (e) return e;
+    if (workers > had) atomic_store(&b->workers, workers); /* before `wanted`: whoever sees that may touch the slot */
+    atomic_store(&b->spread, spread_of(workers, b->cpus));
+    atomic_store(&b->wanted, workers);
     return 0;
 }
 

@@ -1,7 +1,9 @@
 /* The board: everything that a pool's processes (or threads) share to run jobs.  It lies at the front of the arena, at one
  * address everywhere; each field says who writes it.  The private handles are elsewhere (worker.h, processes.c, supervisor.c).
  *
- *   arena:  board | slots | ranges of each job | tallies of each job | words of each job | failure logs | ...  heap */
+ *   arena:  board | ranges of each job | slots | tallies of each slot | words of each job | failure logs | ...  heap
+ *
+ * Slots and tallies are laid out for the most workers that the pool may ever have, and committed for those that it has had. */
 #ifndef PM_WORKERS_BOARD_H
 #define PM_WORKERS_BOARD_H
 
@@ -71,13 +73,14 @@ struct pm_job {
     struct pm_work work;
 
     /* Constant while the pool lives, but for what the opener notes now and then. */
-    alignas(128) uint32_t index, workers, spread; /* descriptor's number; workers of the pool; ranges at most */
+    alignas(128) uint32_t index, spread; /* descriptor's number; ranges at most, as of the opening */
+    struct pm_board *board;
     _Atomic uint64_t *head;             /* of board->head: state and round, see DESIGN.md */
     uint32_t words;                     /* the opener: committed, so many chunks a round may have */
     uint32_t renewed;                   /* the opener: the round in which all ranges were last written */
     struct pm_line *range;
     _Atomic uint64_t *word;
-    struct pm_tally *tally;             /* one a worker */
+    struct pm_tally *tally;             /* worker s: tally[s * PM_JOBS], so that those of a worker lie together */
     struct pm_failure *log;
     alignas(128) _Atomic uint64_t logged; /* entries claimed, may exceed PM_LOG */
     _Atomic uint64_t retries;           /* chunks and items run again */
@@ -95,7 +98,10 @@ struct pm_board {
     _Atomic uint64_t rescues;           /* the caller's side: a job stood still and all slept; never in tests */
     _Atomic uint32_t timed;             /* the caller's side: open jobs whose items have a deadline */
     _Atomic int64_t shortest;           /* the shortest such deadline, ns */
-    uint32_t workers, cpus, spread;
+    _Atomic uint32_t wanted;            /* the caller's side: slots below this one have a worker, those above lose theirs */
+    _Atomic uint32_t workers;           /* the caller's side: slots that are committed, at least `wanted`; never falls */
+    _Atomic uint32_t spread;            /* the caller's side: ranges of a job to come */
+    uint32_t most, cpus;                /* slots that the layout has room for */
     int64_t spin_ns;
     struct pm_arena arena;              /* as the workers see it */
     char zmq[108];                      /* where they connect; "" = the shared-memory channel */
@@ -111,9 +117,13 @@ struct pm_board {
     struct pm_slot *slot;
 };
 
-/* Bytes of arena that a board for so many workers needs; and makes it there.  0 or -errno. */
-size_t pm_board_bytes(unsigned workers);
-int pm_board_open(struct pm_board **board, struct pm_arena *arena, unsigned workers, unsigned cpus, int64_t spin_ns);
+/* Bytes of arena that a board for at most so many workers needs; and makes it there, with the memory of `workers` of them.  0 or -errno. */
+size_t pm_board_bytes(unsigned most);
+int pm_board_open(struct pm_board **board, struct pm_arena *arena, unsigned workers, unsigned most, unsigned cpus, int64_t spin_ns);
+
+/* From now on the pool is to have so many workers, at most `most`.  Commits what more of them need; wakes nobody.  One thread of the
+ * caller's side at a time.  0 or -errno, and then nothing is changed. */
+int pm_board_resize(struct pm_board *board, struct pm_arena *arena, unsigned workers);
 
 /* Wakes as many workers as CPUs can serve; each of them wakes another while there is more to do than awake workers. */
 void pm_board_wake(struct pm_board *board, uint32_t chunks);

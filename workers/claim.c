@@ -318,7 +318,7 @@ static void add_ns(_Atomic int64_t *to, int64_t n) { atomic_store_explicit(to, a
 
 struct pm_tally *pm_tally_enter(struct pm_worker *me, struct pm_job *job, int64_t now)
 {
-    struct pm_tally *t = &job->tally[me->index];
+    struct pm_tally *t = &job->tally[me->index * PM_JOBS];
     uint64_t serial = atomic_load_explicit(&job->serial, R);
     if (atomic_load_explicit(&t->serial, R) == serial) {
         int64_t away = now - atomic_load_explicit(&t->leave, R);

@@ -153,7 +153,7 @@ static int run(struct pm_processes *p, const struct pm_work *work, struct pm_res
     if (c.banks) (void)pm_heap_free(p->heap, c.banks);
     struct pm_cost *cost = &result->cost;
     cost->wall = pm_now() - work->begun;
-    int64_t rest = cost->wall * p->board->workers - cost->in - cost->compute - cost->out - cost->dispatch;
+    int64_t rest = cost->wall * atomic_load(&p->board->wanted) - cost->in - cost->compute - cost->out - cost->dispatch;
     cost->idle = rest > 0 ? rest : 0;
     cost->failed = c.failures.total;
     int t = pm_failures_take(&c.failures, &result->failures, &result->nfailures);

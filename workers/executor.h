@@ -79,6 +79,7 @@ struct pm_result {
 
 struct pm_setup {
     unsigned workers;       /* as asked, already at least 1 */
+    unsigned most;          /* of processes: so many it may have after pm_executor_ops.resize */
     unsigned cpus;
     size_t memory;          /* for the arena's data part */
     int64_t spin_ns;        /* 0 = never */

@@ -91,7 +91,7 @@ static uint32_t next_round(struct pm_board *board, struct pm_job *job)
         atomic_store(job->head, pm_word(PM_FREE, 0, 0, 0)); /* a worker that comes now reads this round or a later one */
     }
     if (over || last - job->renewed >= RENEW_ROUNDS) {
-        for (uint32_t i = 0; i < job->spread; i++) atomic_store_explicit(&job->range[i].v, pm_range(0, 0, last), R);
+        for (uint32_t i = 0, n = board->most < 256 ? board->most : 256; i < n; i++) atomic_store_explicit(&job->range[i].v, pm_range(0, 0, last), R);
         job->renewed = last;
     }
     return last + 1;
@@ -102,6 +102,7 @@ uint32_t pm_job_open(struct pm_board *board, struct pm_job *job, const struct pm
     uint32_t round = next_round(board, job);
     job->work = *work;
     job->arg = arg;
+    job->spread = atomic_load_explicit(&board->spread, R);
     atomic_store_explicit(&job->serial, serial, R);
     atomic_store_explicit(&job->deaths, 0, R);
     atomic_store_explicit(&job->stop, 0, R);
@@ -220,10 +221,11 @@ void pm_job_cost(const struct pm_job *constant, struct pm_cost *cost, int64_t en
 {
     struct pm_job *job = (struct pm_job *)(uintptr_t)constant;
     uint64_t serial = atomic_load_explicit(&job->serial, R);
-    for (unsigned s = 0; s < job->workers; s++) {
-        struct pm_tally *t = &job->tally[s];
+    unsigned slots = atomic_load(&job->board->workers), wanted = atomic_load(&job->board->wanted);
+    for (unsigned s = 0; s < slots; s++) {
+        struct pm_tally *t = &job->tally[s * PM_JOBS];
         if (atomic_load_explicit(&t->serial, memory_order_acquire) != serial) {
-            cost->idle += end - job->work.begun;
+            if (s < wanted) cost->idle += end - job->work.begun;
             continue;
         }
         int64_t enter = atomic_load_explicit(&t->enter, R), leave = atomic_load_explicit(&t->leave, R);

@@ -63,7 +63,7 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
      * that is blocked in reading some other stream. */
     (void)fflush(stdout);
     (void)fflush(stderr);
-    struct pm_seat *seats = calloc(1, pm_seats_bytes(p->setup.workers));
+    struct pm_seat *seats = calloc(1, pm_seats_bytes(p->setup.most));
     sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler of the application runs in the child */
     pid_t application = getpid(), pid = seats ? fork() : -1;
@@ -141,11 +141,11 @@ static int processes_open(struct pm_executor **out, const struct pm_setup *setup
     const char *what = "reserving shared memory";
     int e = p->setup.bell < 0 ? -EMFILE : 0;
     if (e) what = "eventfd";
-    else e = pm_arena_open(&p->arena, pm_board_bytes(setup->workers), setup->memory + OWN_BYTES, setup->huge);
+    else e = pm_arena_open(&p->arena, pm_board_bytes(setup->most), setup->memory + OWN_BYTES, setup->huge);
     if (!e) e = pm_heap_open(&p->heap, &p->arena);
     if (!e) {
         what = "committing the pool's bookkeeping";
-        e = pm_board_open(&p->board, &p->arena, setup->workers, setup->cpus, setup->spin_ns);
+        e = pm_board_open(&p->board, &p->arena, setup->workers, setup->most, setup->cpus, setup->spin_ns);
     }
 #ifdef HAVE_ZMQ
     if (!e && setup->zmq) {
@@ -345,7 +345,7 @@ int pm_ticket_wait(struct pm_processes *p, struct pm_ticket *ticket)
 {
     struct pm_job *job = ticket->job;
     struct pm_board *board = p->board;
-    bool may_spin = board->spin_ns > 0 && board->workers < board->cpus;
+    bool may_spin = board->spin_ns > 0 && atomic_load(&board->wanted) < board->cpus;
     uint64_t before = 0;
     unsigned next = RESCUE_FROM;
     for (unsigned tick = 0;;) {
@@ -372,7 +372,7 @@ void pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm
     int64_t end = pm_now();
     cost->wall = end - job->work.begun;
     if (job->work.want_cost || cost->wall > SHORT_NS) pm_job_cost(job, cost, end);
-    else cost->idle = cost->wall * board->workers; /* to look would bring the workers' cache lines here, and take as long as the call */
+    else cost->idle = cost->wall * atomic_load(&board->wanted); /* to look would bring the workers' cache lines here, and take as long as the call */
     if (ticket->timed) timed_end(board);
     pm_job_close(job);
     if (ticket->arg) (void)pm_heap_free(p->heap, ticket->arg);
@@ -388,7 +388,7 @@ static struct pm_desk *processes_desk(struct pm_executor *e, int *error)
     *error = 0;
     pthread_mutex_lock(&p->lock);
     if (!*error && !p->desk.tasks) {
-        *error = pm_tasks_open(&tasks, &p->arena, p->board->tasks_at, p->setup.workers, &p->board->work);
+        *error = pm_tasks_open(&tasks, &p->arena, p->board->tasks_at, p->setup.most, &p->board->work);
         if (!*error) {
             pm_desk_open(&p->desk, tasks, &p->arena, p->setup.bell);
             atomic_store(&p->board->tasks, tasks); /* the workers look for tasks from now on */

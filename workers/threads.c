@@ -49,7 +49,7 @@ static int threads_open(struct pm_executor **out, const struct pm_setup *setup, 
     t->worker = aligned_alloc(64, (setup->workers * sizeof *t->worker + 63) / 64 * 64);
     int e = t->worker ? pm_arena_open(&t->arena, pm_board_bytes(setup->workers), setup->memory + ((size_t)16 << 20), setup->huge) : -ENOMEM;
     if (!e) e = pm_heap_open(&t->heap, &t->arena);
-    if (!e) e = pm_board_open(&t->board, &t->arena, setup->workers, setup->cpus, setup->spin_ns);
+    if (!e) e = pm_board_open(&t->board, &t->arena, setup->workers, setup->workers, setup->cpus, setup->spin_ns);
     if (!e) e = pm_arena_commit(&t->arena, (size_t)((char *)(void *)t->board->job[0].word - t->arena.base), (PM_WINDOW + 1u) * 8);
     if (e) {
         threads_close((struct pm_executor *)(void *)t);

@@ -65,7 +65,7 @@ int pm_zmq_open(struct pm_processes *p)
     struct pm_zmq *z = p->zmq = calloc(1, sizeof *z);
     if (!z) return -ENOMEM;
     pthread_mutex_init(&z->lock, NULL);
-    z->peer = calloc(p->board->workers, sizeof *z->peer);
+    z->peer = calloc(p->board->most, sizeof *z->peer);
     z->suspect = calloc(PM_WINDOW, sizeof *z->suspect);
     if (!z->peer || !z->suspect) return -ENOMEM;
     if (getrandom(&p->board->zmq_nonce, sizeof p->board->zmq_nonce, 0) != sizeof p->board->zmq_nonce) return -EIO;
@@ -551,7 +551,7 @@ static uint64_t shape(const struct pm_work *work, unsigned workers)
 static void account(struct call *c, const struct pm_cost *job, struct pm_cost *cost)
 {
     int64_t wall = pm_now() - c->work->begun, own = c->in_ns + c->out_ns;
-    int64_t room = wall * c->p->board->workers - job->in - job->compute - job->out - job->dispatch;
+    int64_t room = wall * atomic_load(&c->p->board->wanted) - job->in - job->compute - job->out - job->dispatch;
     double share = own <= room ? 1.0 : room > 0 ? (double)room / (double)own : 0.0;
     *cost = *job;
     cost->wall = wall;
@@ -573,7 +573,7 @@ static int run_locked(struct pm_processes *p, const struct pm_work *work, struct
     if (e) return e;
     part.resent = true;
     part.want_cost = true;
-    part.chunk = shape(work, p->board->workers);
+    part.chunk = shape(work, atomic_load(&p->board->wanted));
     e = pm_ticket_open(p, &part, &ticket, true);
     if (e) return e;
     c.job = ticket.job;
