@@ -66,7 +66,7 @@ int pm_map_begin(pmap_pool *pool, const char *what, const pmap_map_options *give
 
 static void report(pmap_pool *pool, const struct pm_cost *c, struct pmap_stats *to)
 {
-    struct pmap_stats s = {.size = to->size, .workers = pool->workers, .wall_s = (double)c->wall * 1e-9,
+    struct pmap_stats s = {.size = to->size, .workers = pmap_pool_workers(pool), .wall_s = (double)c->wall * 1e-9,
                            .transfer_in_s = (double)c->in * 1e-9, .compute_s = (double)c->compute * 1e-9,
                            .transfer_out_s = (double)c->out * 1e-9, .dispatch_s = (double)c->dispatch * 1e-9,
                            .idle_s = (double)c->idle * 1e-9, .bytes_copied = c->bytes, .items = c->items, .chunks = c->chunks,
@@ -132,7 +132,7 @@ int pm_map_run(pmap_pool *pool, const char *what, struct pm_work *work, const pm
     if (o->stats) report(pool, &result.cost, o->stats);
     add_up(pool, &result.cost);
     free(result.failures);
-    if (e == -EPIPE) return pm_error(PMAP_EBROKEN, "%s: workers die without any progress; %s", what, result.text);
+    if (e == -EPIPE) return pm_error(PMAP_EBROKEN, "%s: %s", what, result.text);
     if (e) return pm_error_system(e, what);
     if (result.cancelled) return pm_error(PMAP_ECANCELLED, "%s: the pool was terminated meanwhile", what);
     if (n == 0) return 0;

@@ -50,11 +50,12 @@ enum {
     PMAP_EITEMS = -3,      /* the call ran, some items failed: pmap_failures() lists them; all other results are right */
     PMAP_ECLOSED = -4,     /* the pool is closed or being closed */
     PMAP_EFORK = -5,       /* a forked child, or a function that the pool runs, used it: the pool belongs to its opener */
-    PMAP_EBROKEN = -6,     /* workers die without any progress, the text gives the last cause; or a party of a barrier died */
+    PMAP_EBROKEN = -6,     /* workers die without any progress, or the init hook fails, the text gives the last cause; or a party of a barrier
+                              has died */
     PMAP_EFUNCTION = -7,   /* the function is in an object loaded after the pool opened: the workers do not have it */
     PMAP_EOVERLAP = -8,    /* input and output overlap without being the same place and size */
     PMAP_EOVERFLOW = -9,   /* count times size does not fit in size_t */
-    PMAP_ENOTSUP = -10,    /* this executor or build cannot do that (a deadline on threads, ZeroMQ not built in) */
+    PMAP_ENOTSUP = -10,    /* this executor or build cannot do that (a deadline on threads, ZeroMQ not built in, pools too deep) */
     PMAP_ESYSTEM = -11,    /* the operating system refused something; the text names the call and the reason */
     PMAP_ECANCELLED = -12, /* the call was ended by pmap_pool_terminate() in another thread; a future was cancelled or killed */
     PMAP_ETIMEDOUT = -13,  /* the time given to a wait is over; nothing was changed */
@@ -81,6 +82,11 @@ typedef struct pmap_pool pmap_pool;
 typedef enum { PMAP_PROCESSES = 0, PMAP_THREADS = 1, PMAP_SERIAL = 2 } pmap_executor;
 typedef enum { PMAP_SHM = 0, PMAP_ZMQ = 1 } pmap_channel;
 
+/* Run once in each worker, before its first item and after its last.  `worker` is its number, *state its own: what init leaves
+ * there functions get from pmap_task_state(), and exit gets it back.  init returns 0, or a code of its own: then the pool is
+ * PMAP_EBROKEN.  What exit returns is ignored. */
+typedef int pmap_hook_fn(unsigned worker, void **state, void *arg);
+
 typedef struct pmap_options {
     size_t size;             /* set by PMAP_OPTIONS_INIT */
     unsigned workers;        /* 0 = the CPUs this process may use: min(affinity, cgroup quota); at most 4095 */
@@ -91,14 +97,31 @@ typedef struct pmap_options {
                                 spare, -1 = never */
     int keep_fds;            /* 1 = workers keep the descriptors that are open when the pool opens */
     int no_huge_pages;       /* 1 = never ask for huge pages */
+
+    /* A worker's life.  The hooks run in every kind of pool; all that follows them needs processes. */
+    pmap_hook_fn *init;      /* when a worker begins, also one that replaces another; NULL = none */
+    pmap_hook_fn *exit;      /* when it leaves in order, not when it dies; it has one second (in pmap_pool_terminate(): the grace) */
+    void *hook_arg;          /* handed to both; a worker sees the memory behind it as it was when the pool opened */
+    size_t recycle_items;    /* a worker is replaced after so many items; 0 = never.  Tuned chunks are not longer than that */
+    size_t recycle_bytes;    /* ... after its private memory has grown by so much */
+    double recycle_s;        /* ... at the first chunk that ends when it is so old.  All three are checked between chunks */
+    unsigned most_workers;   /* up to which pmap_pool_resize() may go; 0 = the largest of `workers`, the CPUs and 8 */
+    unsigned min_workers;    /* so many stay however long they are idle; 0 = 1 */
+    double idle_s;           /* the others leave when there was no work for so long, and come back when there is; 0 = they stay */
+    int jobserver;           /* 1 = run no more workers than GNU make gives tokens for; see pmap_pool_open(3) */
 } pmap_options;
-#define PMAP_OPTIONS_INIT { sizeof(pmap_options), 0, PMAP_PROCESSES, PMAP_SHM, 0, 0, 0, 0 }
+#define PMAP_OPTIONS_INIT { sizeof(pmap_options), 0, PMAP_PROCESSES, PMAP_SHM, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0.0, 0 }
+
+/* A function that a process pool runs may open pools of its own.  So many pools of processes may be around a process, one in the other. */
+#define PMAP_NESTED 4
 
 /* Opens a pool and forks its workers.  `options` may be NULL: processes, shared memory, as many workers as CPUs.
  * On success *pool is the caller's until pmap_pool_close() or pmap_pool_terminate(); on error *pool is NULL and nothing is
  * left behind.  Any thread, which may exit before the pool is closed.  Blocks for about three forks.
  * Flushes stdout and stderr, so that what they hold is not written twice.
- * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP, PMAP_ESYSTEM. */
+ * The init hook of processes runs after this has returned: when it fails the pool's calls are PMAP_EBROKEN and name it.  That of threads and
+ * of a serial pool runs before this returns; it fails in the same way.
+ * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP (also: more than PMAP_NESTED pools one in the other), PMAP_ESYSTEM. */
 PMAP_API int pmap_pool_open(pmap_pool **pool, const pmap_options *options);
 
 /* Finishes calls of other threads that are under way, then ends the workers and frees all of the pool, its pmap_alloc() memory included.
@@ -113,7 +136,14 @@ PMAP_API int pmap_pool_close(pmap_pool *pool);
  * Errors: PMAP_EINVAL (grace_s), PMAP_ESYSTEM. */
 PMAP_API int pmap_pool_terminate(pmap_pool *pool, double grace_s);
 
-/* How many workers the pool has.  Any thread; does not block. */
+/* From now on the pool has so many workers, 1 to options->most_workers; also while calls run.  Does not wait: new workers join calls that
+ * run as soon as they are forked; those too many leave when their chunk is done (ZeroMQ: within half a second).  When a fork fails it is
+ * tried again.  Any thread of the opening process.
+ * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ECLOSED, PMAP_EFORK, PMAP_EBROKEN, PMAP_ENOTSUP (not a pool of processes), PMAP_ESYSTEM;
+ * the pool is then as it was. */
+PMAP_API int pmap_pool_resize(pmap_pool *pool, unsigned workers);
+
+/* How many workers the pool is to have: those of the options, or of the last pmap_pool_resize().  Any thread; does not block. */
 PMAP_API unsigned pmap_pool_workers(const pmap_pool *pool);
 
 /* ---- Memory that the workers share ---- */
@@ -145,6 +175,7 @@ PMAP_API size_t pmap_task_index(const pmap_task *task);        /* the item's ind
 PMAP_API unsigned pmap_task_worker(const pmap_task *task);     /* 0 .. workers - 1 */
 PMAP_API unsigned pmap_task_attempt(const pmap_task *task);    /* 0 the first time */
 PMAP_API void *pmap_task_arg(const pmap_task *task);           /* options->arg, or the copy of it that the workers share */
+PMAP_API void *pmap_task_state(const pmap_task *task);         /* what the init hook left for this worker; NULL without one */
 PMAP_API int pmap_task_cancelled(const pmap_task *task);       /* 1 = the result is no longer wanted: return soon */
 
 /* For chunk and range functions: "I am now at item `index`".  A death or a deadline then names that item exactly, and

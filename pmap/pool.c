@@ -19,6 +19,7 @@
 
 #define MOST_WORKERS 4095u
 #define DEFAULT_SPIN_NS INT64_C(20000)
+#define DEFAULT_MOST 8u        /* workers that a pool of processes may grow to, when neither it nor the machine is larger */
 #define FRESH_BYTES (1u << 20) /* memory worth mapping ahead */
 
 /* ---- Forked children ---- */
@@ -109,6 +110,37 @@ static void quieten_openmp(void)
     if (!inside_fn()) (void)pause_fn(2 /* omp_pause_hard */);
 }
 
+static bool seconds_ok(double s) { return s >= 0 && !isinf(s); }
+
+static int64_t to_ns(double s) { return s > 1e9 ? INT64_C(1000000000) * 1000000000 : s > 0 && s < 1e-9 ? 1 : (int64_t)(s * 1e9); }
+
+/* The part about workers' lives. */
+static int check_life(pmap_options *o, unsigned cpus)
+{
+    unsigned workers = o->workers ? o->workers : cpus;
+    const char *what = o->recycle_items ? "recycle_items" : o->recycle_bytes ? "recycle_bytes" : o->recycle_s > 0 ? "recycle_s" :
+                       o->most_workers ? "most_workers" : o->min_workers ? "min_workers" : o->idle_s > 0 ? "idle_s" :
+                       o->jobserver ? "jobserver" : NULL;
+    size_t most = SIZE_MAX / 2; /* beyond that it was a negative number */
+    if (o->recycle_items > most || o->recycle_bytes > most)
+        return pm_error(PMAP_EINVAL, "pmap_pool_open: %s is %zu; expected 0 (never) to %zu", o->recycle_items > most ? "recycle_items" : "recycle_bytes",
+                        o->recycle_items > most ? o->recycle_items : o->recycle_bytes, most);
+    if (!seconds_ok(o->recycle_s) || !seconds_ok(o->idle_s))
+        return pm_error(PMAP_EINVAL, "pmap_pool_open: %s is %g; expected 0 (never) or more seconds", seconds_ok(o->idle_s) ? "recycle_s" : "idle_s",
+                        seconds_ok(o->idle_s) ? o->recycle_s : o->idle_s);
+    if (what && o->executor != PMAP_PROCESSES)
+        return pm_error(PMAP_ENOTSUP, "pmap_pool_open: %s needs PMAP_PROCESSES: threads and the calling thread are not the pool's to end", what);
+    if (o->most_workers > MOST_WORKERS || (o->most_workers && o->most_workers < workers))
+        return pm_error(PMAP_EINVAL, "pmap_pool_open: most_workers is %u; expected %u (workers) to %u", o->most_workers, workers, MOST_WORKERS);
+    if (!o->most_workers) {
+        o->most_workers = workers > cpus ? workers : cpus;
+        if (o->most_workers < DEFAULT_MOST) o->most_workers = DEFAULT_MOST;
+    }
+    if (o->min_workers > o->most_workers)
+        return pm_error(PMAP_EINVAL, "pmap_pool_open: min_workers is %u, more than most_workers, %u", o->min_workers, o->most_workers);
+    return 0;
+}
+
 static int check_options(const pmap_options *given, pmap_options *o)
 {
     static const pmap_options init = PMAP_OPTIONS_INIT;
@@ -141,13 +173,20 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
     char text[200] = "";
     if (!out) return pm_error(PMAP_EINVAL, "pmap_pool_open: pool is NULL");
     *out = NULL;
+    unsigned cpus = pm_cpus();
     int e = check_options(given, &o);
+    if (!e) e = check_life(&o, cpus);
+    if (!e && o.executor == PMAP_PROCESSES && pm_depth >= PMAP_NESTED)
+        e = pm_error(PMAP_ENOTSUP, "pmap_pool_open: this process is a worker inside %u pools already; at most PMAP_NESTED (%d) pools of processes "
+                     "may lie one in the other", pm_depth, PMAP_NESTED);
     if (e) return e;
     (void)pthread_once(&once, watch_forks);
-    unsigned cpus = pm_cpus();
-    struct pm_setup setup = {.workers = o.workers ? o.workers : cpus, .most = o.workers ? o.workers : cpus, .cpus = cpus, .memory = o.memory ? o.memory : default_memory(),
+    struct pm_setup setup = {.workers = o.workers ? o.workers : cpus, .most = o.most_workers, .cpus = cpus, .memory = o.memory ? o.memory : default_memory(),
                              .spin_ns = o.spin_us < 0 ? 0 : o.spin_us ? o.spin_us * INT64_C(1000) : cpus > 1 ? DEFAULT_SPIN_NS : 0,
-                             .keep_fds = o.keep_fds != 0, .huge = !o.no_huge_pages, .zmq = o.channel == PMAP_ZMQ};
+                             .keep_fds = o.keep_fds != 0, .huge = !o.no_huge_pages, .zmq = o.channel == PMAP_ZMQ,
+                             .life = {.init = o.init, .exit = o.exit, .arg = o.hook_arg, .items = o.recycle_items, .bytes = o.recycle_bytes,
+                                      .age_ns = to_ns(o.recycle_s), .idle_ns = to_ns(o.idle_s),
+                                      .least = o.min_workers ? o.min_workers : 1}};
     if (o.executor == PMAP_SERIAL) setup.workers = 1;
     pmap_pool *pool = calloc(1, sizeof *pool);
     if (!pool) return pm_error(PMAP_ENOMEM, "pmap_pool_open: not enough memory");
@@ -155,7 +194,8 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
     pthread_cond_init(&pool->quiet, NULL);
     atomic_store(&pool->holders, 1);
     pool->ops = executors[o.executor];
-    pool->workers = setup.workers;
+    atomic_store(&pool->workers, setup.workers);
+    pool->most = setup.most;
     pool->maps_only = setup.zmq;
     pool->spin_ns = setup.workers < cpus ? setup.spin_ns : 0;
     pool->forks = forks;
@@ -229,12 +269,33 @@ int pmap_pool_close(pmap_pool *pool) { return end(pool, "pmap_pool_close", false
 
 int pmap_pool_terminate(pmap_pool *pool, double grace_s)
 {
-    if (!(grace_s >= 0) || isinf(grace_s))
+    if (!seconds_ok(grace_s))
         return pm_error(PMAP_EINVAL, "pmap_pool_terminate: grace_s is %g; expected 0 or more seconds", grace_s);
-    return end(pool, "pmap_pool_terminate", true, grace_s > 1e9 ? INT64_C(1000000000) * 1000000000 : (int64_t)(grace_s * 1e9));
+    return end(pool, "pmap_pool_terminate", true, to_ns(grace_s));
 }
 
-unsigned pmap_pool_workers(const pmap_pool *pool) { return pool ? pool->workers : 0; }
+int pmap_pool_resize(pmap_pool *pool, unsigned workers)
+{
+    char text[200] = "";
+    int e = pm_pool_enter(pool, "pmap_pool_resize");
+    if (e) return e;
+    if (!pool->ops->resize)
+        e = pm_error(PMAP_ENOTSUP, "pmap_pool_resize: needs PMAP_PROCESSES; this is a pool of %s", pool->ops == &pm_threads ? "threads" : "one thread");
+    else if (workers < 1 || workers > pool->most)
+        e = pm_error(PMAP_EINVAL, "pmap_pool_resize: workers is %u; expected 1 to %u (options->most_workers)", workers, pool->most);
+    else {
+        pthread_mutex_lock(&pool->lock); /* so that of two calls at once the same is last here and there */
+        e = pool->ops->resize(pool->executor, workers, text, sizeof text);
+        if (!e) atomic_store(&pool->workers, workers);
+        pthread_mutex_unlock(&pool->lock);
+        if (e == -EPIPE) e = pm_error(PMAP_EBROKEN, "pmap_pool_resize: %s", text);
+        else if (e) e = pm_error_system(e, "pmap_pool_resize");
+    }
+    pm_pool_leave(pool);
+    return e;
+}
+
+unsigned pmap_pool_workers(const pmap_pool *pool) { return pool ? atomic_load(&pool->workers) : 0; }
 
 unsigned pmap_pool_pids(const pmap_pool *pool, int *pids, unsigned most)
 {

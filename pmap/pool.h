@@ -17,7 +17,8 @@ struct pmap_pool {
     const struct pm_executor_ops *ops;
     struct pm_executor *executor;
     struct pm_objects *objects; /* what was loaded when the workers were forked */
-    unsigned workers, forks;    /* `forks`: of this process when the pool was opened */
+    atomic_uint workers;
+    unsigned most, forks;       /* `forks`: of this process when the pool was opened */
     int64_t spin_ns;            /* how long a thread that waits for a task spins first */
     bool maps_only;             /* the ZeroMQ channel: nobody would send a task while the program is elsewhere */
     struct pm_futures *futures;

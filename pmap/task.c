@@ -11,6 +11,7 @@ size_t pmap_task_index(const pmap_task *task) { return task->index; }
 unsigned pmap_task_worker(const pmap_task *task) { return task->run->worker; }
 unsigned pmap_task_attempt(const pmap_task *task) { return task->attempt; }
 void *pmap_task_arg(const pmap_task *task) { return task->run->arg; }
+void *pmap_task_state(const pmap_task *task) { return task->run->state; }
 int pmap_task_cancelled(const pmap_task *task) { return pm_run_stopped(task->run); }
 
 void pmap_task_item(pmap_task *task, size_t index)

@@ -21,13 +21,24 @@
 
 struct pm_tasks;               /* tasks.h: the other kind of work */
 
+/* Where a worker is in its life: written by it, read by the supervisor when it has ended. */
+enum pm_stage {
+    PM_STARTING = 0,
+    PM_IN_INIT,    /* its init hook runs */
+    PM_REFUSED,    /* the init hook returned a code, which is in `code` */
+    PM_WORKING,    /* it has reached its loop */
+    PM_LEAVING,    /* from here on it holds nothing, whatever becomes of it: its end is no death */
+    PM_RESTING     /* the same, and it is not to be replaced before there is work again */
+};
+
 /* One worker.  `gen` and `pid` are written by the supervisor (pid by the worker too, the same value: first thing, so that a
  * supervisor that takes over after the death of the first knows whom to wait for). */
 struct pm_slot {
     alignas(128) _Atomic uint32_t gen;
     _Atomic int32_t pid;       /* 0 = nobody */
     _Atomic uint64_t born;     /* CLOCK_BOOTTIME in ns when it was forked: tells it from a later process of the same pid */
-    _Atomic uint32_t live;     /* the worker: it has reached its loop */
+    _Atomic uint32_t stage;    /* enum pm_stage */
+    _Atomic int32_t code;      /* the worker: with PM_REFUSED */
     alignas(128) struct pm_spot spot; /* the worker */
     _Atomic uint64_t progress; /* the worker: chunks committed since the pool opened */
 };
@@ -58,6 +69,7 @@ struct pm_job {
     /* Read by every worker that looks for work. */
     alignas(128) struct pm_round round[2];
     _Atomic uint32_t deaths;            /* the supervisor: workers that died while this job was open */
+    _Atomic uint32_t strays;            /* anyone: ranges and `left` have lost something without a death; the words know */
     _Atomic uint32_t stop;              /* anyone: nothing more is to be started */
 
     /* Counted down by workers that leave the round. */
@@ -93,7 +105,9 @@ struct pm_board {
     alignas(128) _Atomic uint64_t used; /* the caller's side: bit j = job j has been open at some time */
     _Atomic uint32_t stop; /* the caller's side: workers end when nothing is open */
     _Atomic uint32_t broken;            /* the supervisor: workers die without progress */
-    _Atomic int32_t broken_cause;       /* a wait status, or -errno of fork */
+    _Atomic int32_t broken_cause;       /* a wait status, or -errno of fork; or what the init hook returned */
+    _Atomic uint32_t broken_hook;       /* 0; PM_IN_INIT: that worker died in the init hook; PM_REFUSED: it returned a code */
+    _Atomic uint32_t broken_worker;
     _Atomic uint64_t deaths;            /* the supervisor: since the pool opened */
     _Atomic uint64_t rescues;           /* the caller's side: a job stood still and all slept; never in tests */
     _Atomic uint32_t timed;             /* the caller's side: open jobs whose items have a deadline */
@@ -101,8 +115,10 @@ struct pm_board {
     _Atomic uint32_t wanted;            /* the caller's side: slots below this one have a worker, those above lose theirs */
     _Atomic uint32_t workers;           /* the caller's side: slots that are committed, at least `wanted`; never falls */
     _Atomic uint32_t spread;            /* the caller's side: ranges of a job to come */
+    _Atomic uint32_t resting;           /* the supervisor: workers that come back when it is told that there is work */
     uint32_t most, cpus;                /* slots that the layout has room for */
     int64_t spin_ns;
+    struct pm_life life;                /* constant */
     struct pm_arena arena;              /* as the workers see it */
     char zmq[108];                      /* where they connect; "" = the shared-memory channel */
     uint64_t zmq_nonce;                 /* who knows it belongs to this pool */

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "workers/life.h"
 #include "workers/round.h"
 
 #define R memory_order_relaxed
@@ -240,9 +241,10 @@ static bool scan(struct pm_worker *me, struct pm_job *job, const struct pm_view 
             if (do_chunk(me, job, v, c, body)) {
                 visit->chunks++;
                 visit->items += pm_chunk_end(v, c) - pm_chunk_first(v, c);
+                me->tenure.items += pm_chunk_end(v, c) - pm_chunk_first(v, c);
             }
             visit->compute += body[1] - body[0];
-            if (atomic_load_explicit(&job->stop, R)) return false;
+            if (atomic_load_explicit(&job->stop, R) || pm_tenure_ends(me, body[1])) return false;
             w = atomic_load_explicit(&job->word[c], memory_order_seq_cst);
         }
         if (!pm_word_terminal(w, v->round)) all = false;
@@ -282,11 +284,13 @@ static void do_batch(struct pm_worker *me, struct pm_job *job, const struct pm_v
     uint32_t n = hi - lo;
     bool timed = n > 1 && (me->tick++ & 15u) == 0;
     int64_t body[2] = {0, 0};
+    uint64_t before = visit->items;
     for (uint32_t c = lo; c < hi; c++) {
         if (!do_chunk(me, job, v, c, timed && c == lo ? body : NULL)) continue;
         visit->items += pm_chunk_end(v, c) - pm_chunk_first(v, c);
         visit->chunks++;
     }
+    me->tenure.items += visit->items - before;
     int64_t t = pm_now(), took = t - visit->now;
     visit->now = t;
     if (timed && took > 0) {
@@ -295,7 +299,7 @@ static void do_batch(struct pm_worker *me, struct pm_job *job, const struct pm_v
         me->share = share < 1 ? share : 1;
     }
     visit->compute += n == 1 ? (took > ONE_NS ? took - ONE_NS : took / 2) : (int64_t)((double)took * me->share);
-    if (took < BATCH_NS && n == me->batch && me->batch < MOST) me->batch *= 2;
+    if (took < BATCH_NS && n == me->batch && me->batch < MOST && !me->board->life.items) me->batch *= 2;
     if (took > 4 * BATCH_NS && me->batch > 1) me->batch /= 2;
 }
 
@@ -309,8 +313,16 @@ static void work_round(struct pm_worker *me, struct pm_job *job, const struct pm
         if (chain && visit->chunks == 0 && v->chunks > 1 && atomic_load_explicit(&me->board->work.sleepers, R))
             pm_event_notify(&me->board->work, 1); /* more workers than CPUs: each that finds work wakes one more */
         do_batch(me, job, v, lo, hi, visit);
-        if (atomic_load_explicit(&job->stop, R)) return;
+        if (atomic_load_explicit(&job->stop, R) || pm_tenure_ends(me, visit->now)) return;
     }
+}
+
+/* It leaves with loot that only it knows of.  The words have it: whoever finds nothing more to take looks there. */
+static void leave_spare(struct pm_worker *me, struct pm_job *job, const struct pm_view *v)
+{
+    if (me->spare_round != v->round || me->spare_job != job || me->spare_lo >= me->spare_hi) return;
+    atomic_fetch_add(&job->strays, 1);
+    pm_board_wake_all(me->board); /* also who has looked before this and sleeps */
 }
 
 static void add(_Atomic uint64_t *to, uint64_t n) { atomic_store_explicit(to, atomic_load_explicit(to, R) + n, R); }
@@ -387,7 +399,8 @@ bool pm_job_work(struct pm_worker *me, struct pm_job *job)
         }
         pm_full_barrier(); /* commits before the looks at `left`, `deaths`, `stop` and the head */
         bool end = settle_count(job, v.round, visit.chunks), stop = atomic_load(&job->stop) != 0;
-        if (!end && !stop && atomic_load(&job->deaths)) {
+        if (me->tenure.over) leave_spare(me, job, &v);
+        else if (!end && !stop && (atomic_load(&job->deaths) || atomic_load(&job->strays))) {
             struct visit more = {.now = visit.now};
             end = scan(me, job, &v, &more);
             account(job, &v, tally, &more, visit.now);
@@ -398,6 +411,7 @@ bool pm_job_work(struct pm_worker *me, struct pm_job *job)
         if (stop) continue; /* this worker may have held the last claim: it looks at the head again, and settles */
         if (visit.chunks == 0) break;
         worked = true;
+        if (me->tenure.over) break;
     }
     atomic_store_explicit(&me->slot->spot.job, 0, memory_order_release);
     return worked;

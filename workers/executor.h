@@ -77,6 +77,20 @@ struct pm_result {
     char text[200];              /* what to add to the error's text, or "" */
 };
 
+/* A caller's hook, run once in each worker: 0, or a code of its own. */
+typedef int pm_hook(unsigned worker, void **state, void *arg);
+
+/* How a worker's life begins and ends; zero = not wanted.  The executors for threads and the caller's thread know the hooks only. */
+struct pm_life {
+    pm_hook *init, *exit;
+    void *arg;
+    uint64_t items;         /* it is replaced when it has run so many, */
+    uint64_t bytes;         /* when its private memory has grown by so much, */
+    int64_t age_ns;         /* or when it is so old */
+    int64_t idle_ns;        /* it leaves after so long without work, unless it is one of the first `least` */
+    unsigned least;
+};
+
 struct pm_setup {
     unsigned workers;       /* as asked, already at least 1 */
     unsigned most;          /* of processes: so many it may have after pm_executor_ops.resize */
@@ -85,6 +99,7 @@ struct pm_setup {
     int64_t spin_ns;        /* 0 = never */
     int bell;               /* an eventfd that becomes readable when a task has finished and somebody wants to know that way */
     bool keep_fds, huge, zmq;
+    struct pm_life life;
 };
 
 struct pm_executor_ops {
@@ -110,10 +125,15 @@ struct pm_executor_ops {
     void (*fresh)(struct pm_executor *executor, const void *p, size_t bytes); /* new memory: idle workers may map it ahead */
     bool (*shares)(struct pm_executor *executor, const void *p, size_t bytes); /* do the workers see it without a copy? */
     unsigned (*pids)(struct pm_executor *executor, int *pids, unsigned most);
+    /* Processes only, else NULL: from now on so many workers.  Does not wait for them.  0, -ECANCELED, -EPIPE with text, -errno. */
+    int (*resize)(struct pm_executor *executor, unsigned workers, char *text, size_t bytes);
 };
 
 /* The executor whose function the calling thread runs just now: a call from there on the same one would wait for itself. */
 extern _Thread_local const struct pm_executor *pm_inside;
+
+/* How many pools of processes this process is a worker in, one inside the other. */
+extern unsigned pm_depth;
 
 extern const struct pm_executor_ops pm_serial, pm_threads, pm_processes;
 

@@ -49,6 +49,8 @@ static void plan_tuned(struct pm_job *job, uint64_t at, uint64_t rest, uint64_t 
     if (want > LONGEST_NS) want = LONGEST_NS;
     double g = want / ns;
     *grain = g < 1 ? 1 : g > PM_CHUNK ? PM_CHUNK : (uint64_t)g;
+    uint64_t most = job->board->life.items; /* a worker that may run few takes no more at once */
+    if (most && *grain > most) *grain = most;
     if (*items / *grain >= TUNED_CHUNKS) *items = *grain * TUNED_CHUNKS;
 }
 
@@ -105,6 +107,7 @@ uint32_t pm_job_open(struct pm_board *board, struct pm_job *job, const struct pm
     job->spread = atomic_load_explicit(&board->spread, R);
     atomic_store_explicit(&job->serial, serial, R);
     atomic_store_explicit(&job->deaths, 0, R);
+    if (atomic_load_explicit(&job->strays, R)) atomic_store_explicit(&job->strays, 0, R);
     atomic_store_explicit(&job->stop, 0, R);
     atomic_store_explicit(&job->busy_ns, 0, R);
     atomic_store_explicit(&job->busy_items, 0, R);

@@ -22,6 +22,15 @@ void pm_job_cost(const struct pm_job *job, struct pm_cost *cost, int64_t end); /
 void pm_job_stop(struct pm_board *board, struct pm_job *job);
 
 /* ---- A worker ---- */
+struct pm_tenure {            /* how long it may stay: workers/life.c */
+    bool over;                /* it takes nothing more, and leaves as soon as it holds nothing */
+    bool limited;             /* by items, memory or age */
+    uint64_t items;           /* run so far */
+    int64_t born, idle_from;  /* idle_from: 0 = it is not idle */
+    int64_t look_at;          /* when to ask for its memory again */
+    uint64_t memory;          /* when its life began */
+};
+
 struct pm_worker {
     struct pm_board *board;
     struct pm_slot *slot;
@@ -31,6 +40,7 @@ struct pm_worker {
     uint32_t tick;
     uint32_t spare_lo, spare_hi, spare_round; /* loot of spare_job that could not be published */
     struct pm_job *spare_job;
+    struct pm_tenure tenure;
     uint64_t random;
     uint64_t serial;          /* of the job that `run` was made for */
     double share;             /* of a batch that was spent in the function, when last measured */

@@ -146,6 +146,7 @@ static int processes_open(struct pm_executor **out, const struct pm_setup *setup
     if (!e) {
         what = "committing the pool's bookkeeping";
         e = pm_board_open(&p->board, &p->arena, setup->workers, setup->most, setup->cpus, setup->spin_ns);
+        if (!e) p->board->life = setup->life;
     }
 #ifdef HAVE_ZMQ
     if (!e && setup->zmq) {
@@ -164,6 +165,38 @@ static int processes_open(struct pm_executor **out, const struct pm_setup *setup
     }
     *out = (struct pm_executor *)(void *)p;
     return 0;
+}
+
+/* Why the pool is broken. */
+static void say(char *text, size_t bytes, struct pm_processes *p)
+{
+    int cause = atomic_load(&p->board->broken_cause), n;
+    uint32_t hook = atomic_load(&p->board->broken_hook);
+    if (hook) n = snprintf(text, bytes, "the init hook of worker %u ", (unsigned)atomic_load(&p->board->broken_worker));
+    else n = snprintf(text, bytes, "workers die without any progress; %s", cause < 0 ? "" : "the last ");
+    text += n;
+    bytes -= (size_t)n;
+    if (hook == PM_REFUSED) (void)snprintf(text, bytes, "returned %d", cause);
+    else if (cause < 0) (void)snprintf(text, bytes, "fork: %s", strerror(-cause));
+    else if (WIFSIGNALED(cause)) (void)snprintf(text, bytes, "was ended by signal %d (%s)", WTERMSIG(cause), strsignal(WTERMSIG(cause)));
+    else (void)snprintf(text, bytes, "exited with status %d", WEXITSTATUS(cause));
+}
+
+static int processes_resize(struct pm_executor *e, unsigned workers, char *text, size_t bytes)
+{
+    struct pm_processes *p = mine(e);
+    int error = pm_processes_check(p);
+    if (error) return error;
+    if (atomic_load(&p->board->broken)) {
+        say(text, bytes, p);
+        return -EPIPE;
+    }
+    pthread_mutex_lock(&p->lock);
+    error = atomic_load(&p->ending) ? -ECANCELED : pm_board_resize(p->board, &p->arena, workers);
+    if (!error) order(p, (struct pm_order){PM_ORDER_LOOK, 0});
+    pthread_mutex_unlock(&p->lock);
+    if (!error) pm_board_wake_all(p->board); /* who is to leave looks at it when it wakes up */
+    return error;
 }
 
 static int processes_end(struct pm_executor *e, int64_t grace_ns)
@@ -303,7 +336,8 @@ int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm
     if (ticket->timed) timed_begin(board, work->timeout_ns);
     uint32_t chunks = pm_job_open(board, ticket->job, work, arg, atomic_load_explicit(&ticket->job->serial, memory_order_relaxed) + PM_JOBS);
     pm_board_wake(board, chunks);
-    if (ticket->timed) order(p, (struct pm_order){.what = PM_ORDER_LOOK});
+    /* `resting` behind the notify, which is a full barrier: the supervisor looks for jobs behind its own change of it. */
+    if (ticket->timed || atomic_load(&board->resting)) order(p, (struct pm_order){.what = PM_ORDER_LOOK});
     if (atomic_load(&p->ending) || atomic_load(&board->broken)) pm_job_stop(board, ticket->job);
     return 0;
 }
@@ -320,7 +354,7 @@ static void look_again(struct pm_processes *p, struct pm_job *job, unsigned tick
     for (unsigned i = 0; i < p->board->workers; i++)
         if (atomic_load(&p->board->slot[i].spot.job)) all_asleep = false;
     if (all_asleep) {
-        atomic_fetch_add(&job->deaths, 1);
+        atomic_fetch_add(&job->strays, 1);
         atomic_fetch_add(&p->board->rescues, 1);
     }
     pm_board_wake_all(p->board);
@@ -436,15 +470,6 @@ static void processes_timed(struct pm_executor *e, int64_t timeout_ns, int chang
 
 /* ---- The table ---- */
 
-static const char *say(char *text, size_t bytes, struct pm_processes *p)
-{
-    int cause = atomic_load(&p->board->broken_cause);
-    if (cause < 0) (void)snprintf(text, bytes, "fork: %s", strerror(-cause));
-    else if (WIFSIGNALED(cause)) (void)snprintf(text, bytes, "the last was ended by signal %d (%s)", WTERMSIG(cause), strsignal(WTERMSIG(cause)));
-    else (void)snprintf(text, bytes, "the last exited with status %d", WEXITSTATUS(cause));
-    return text;
-}
-
 static int processes_run(struct pm_executor *e, const struct pm_work *work, struct pm_result *result)
 {
     static const struct pm_channel *const channels[] = {
@@ -457,7 +482,7 @@ static int processes_run(struct pm_executor *e, const struct pm_work *work, stru
     expect(p);
     while (i + 1 < sizeof channels / sizeof channels[0] && !channels[i]->fits(p, work)) i++;
     int error = channels[i]->run(p, work, result);
-    if (error == -EPIPE) (void)say(result->text, sizeof result->text, p);
+    if (error == -EPIPE) say(result->text, sizeof result->text, p);
     if (error == -ECANCELED || (error == 0 && atomic_load(&p->ending))) {
         result->cancelled = true;
         error = 0;
@@ -485,13 +510,14 @@ static bool processes_shares(struct pm_executor *e, const void *at, size_t bytes
 static unsigned processes_pids(struct pm_executor *e, int *pids, unsigned most)
 {
     struct pm_board *b = mine(e)->board;
-    for (unsigned i = 0; i < b->workers && i < most; i++) pids[i] = atomic_load(&b->slot[i].pid);
-    return b->workers;
+    unsigned n = atomic_load(&b->wanted);
+    for (unsigned i = 0; i < n && i < most; i++) pids[i] = atomic_load(&b->slot[i].pid);
+    return n;
 }
 
 const struct pm_executor_ops pm_processes = {
     .name = "processes", .open = processes_open, .desk = processes_desk, .attend = processes_attend, .kill = processes_kill,
     .timed = processes_timed, .run = processes_run, .end = processes_end, .close = processes_close,
     .forked = processes_forked, .abandon = processes_abandon, .heap = processes_heap, .fresh = processes_fresh,
-    .shares = processes_shares, .pids = processes_pids,
+    .shares = processes_shares, .pids = processes_pids, .resize = processes_resize,
 };

@@ -33,6 +33,7 @@ struct pm_run {
     char *out;
     size_t in_size, in_bytes, out_size;
     void *arg;
+    void *state;              /* what the init hook has left for this worker */
     uint64_t first;           /* the caller's index of item 0 */
     uint64_t seed;
     int64_t timeout_ns;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,9 @@ struct serial {
     _Atomic uint32_t stop; /* the call that runs is to end */
     struct pm_crew crew;   /* without threads: who waits for a task runs it */
     atomic_bool ended;
+    struct pm_life life;
+    void *state;           /* of the one worker, which is whoever calls */
+    int code;              /* what the init hook returned; not 0: nothing is run */
 };
 
 struct serial_run {
@@ -51,6 +55,13 @@ static void serial_close(struct pm_executor *e)
     free(e);
 }
 
+static void serial_end_and_close(struct pm_executor *e)
+{
+    struct serial *s = mine(e);
+    if (s->life.exit && s->code == 0) (void)s->life.exit(0, &s->state, s->life.arg);
+    serial_close(e);
+}
+
 static int serial_open(struct pm_executor **out, const struct pm_setup *setup, char *text, size_t bytes)
 {
     struct serial *s = calloc(1, sizeof *s);
@@ -64,6 +75,8 @@ static int serial_open(struct pm_executor **out, const struct pm_setup *setup, c
         serial_close((struct pm_executor *)(void *)s);
         return e;
     }
+    s->life = setup->life;
+    if (s->life.init) s->code = s->life.init(0, &s->state, s->life.arg);
     *out = (struct pm_executor *)(void *)s;
     return 0;
 }
@@ -71,10 +84,15 @@ static int serial_open(struct pm_executor **out, const struct pm_setup *setup, c
 static int serial_run(struct pm_executor *e, const struct pm_work *work, struct pm_result *result)
 {
     struct serial_run r = {.serial = mine(e), .work = work};
+    if (r.serial->code) {
+        (void)snprintf(result->text, sizeof result->text, "the init hook of worker 0 returned %d", r.serial->code);
+        return -EPIPE;
+    }
     pthread_mutex_lock(&r.serial->lock);
     atomic_store(&r.serial->stop, 0);
     if (atomic_load(&r.serial->ended)) atomic_store(&r.serial->stop, 1);
     r.run.spot = &r.spot;
+    r.run.state = r.serial->state;
     r.run.stop = &r.serial->stop;
     r.run.fail = fail;
     pm_run_take(&r.run, work);
@@ -124,6 +142,6 @@ static struct pm_heap *serial_heap(struct pm_executor *e) { return mine(e)->heap
 
 const struct pm_executor_ops pm_serial = {
     .name = "serial", .open = serial_open, .desk = serial_desk, .attend = serial_attend, .kill = pm_local_kill,
-    .run = serial_run, .end = serial_end, .close = serial_close, .forked = pm_local_forked,
+    .run = serial_run, .end = serial_end, .close = serial_end_and_close, .forked = pm_local_forked,
     .abandon = serial_close, .heap = serial_heap, .fresh = pm_local_fresh, .shares = pm_local_shares, .pids = pm_local_pids,
 };

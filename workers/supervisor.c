@@ -34,6 +34,8 @@
 #define LONGEST_DELAY (250 * MS)
 #define HEALTHY_NS (20 * MS)       /* who lived that long is started again at once */
 #define START_STREAK 20u           /* deaths before the loop was reached, with nobody alive, that break the pool */
+#define INIT_DEATHS 3u             /* deaths in the init hook, in a row, that break the pool; */
+#define INIT_KILLS 20u             /* by SIGKILL, which may come from outside and by chance */
 #define SETTLE_NS (5 * MS)
 #define ADOPTED_ROUNDS 100
 #define ORPHAN_CHECK (100 * MS)    /* where the application has no pidfd */
@@ -41,6 +43,7 @@
 struct pm_seat { /* the supervisor's private side of a slot */
     pid_t pid;
     int64_t forked, due, delay;
+    bool away;                     /* left for want of work; not replaced until there is some */
     bool doomed;                   /* killed for a deadline of this item */
     bool ended;                    /* killed because the application wants the task that it was at to end */
     uint64_t item;
@@ -54,6 +57,7 @@ struct supervisor {
     int control, appfd, childfd;
     pid_t application, self;
     unsigned alive, early;         /* workers; deaths in a row before the loop */
+    unsigned init_deaths;          /* in a row */
     uint64_t seen_progress;
     unsigned barren;               /* deaths in a row without a chunk committed or a failure settled */
     uint64_t oom_kills;            /* counted when `settled`: not on the way of a pool that is opened and closed at once */
@@ -79,7 +83,7 @@ static int start(struct supervisor *s, unsigned i)
     struct pm_slot *slot = &s->board->slot[i];
     struct pm_seat *seat = &s->seat[i];
     uint32_t gen = (atomic_load(&slot->gen) + 1) & 0xfffu;
-    atomic_store(&slot->live, 0);
+    atomic_store(&slot->stage, PM_STARTING);
     atomic_store(&slot->born, (uint64_t)boot_ns());
     atomic_store(&slot->gen, gen ? gen : 1);
     atomic_store_explicit(&slot->spot.job, 0, R);
@@ -116,10 +120,13 @@ static uint64_t progress(const struct supervisor *s)
     return n;
 }
 
-/* Nobody can work: every job ends with what it has. */
-static void give_up(struct supervisor *s, int cause)
+/* Nobody can work: every job ends with what it has.  `hook`: PM_IN_INIT or PM_REFUSED when the init hook of worker i is why, else 0. */
+static void give_up(struct supervisor *s, int cause, uint32_t hook, unsigned i)
 {
+    if (atomic_load(&s->board->broken)) return; /* the first cause is the one to tell */
     atomic_store(&s->board->broken_cause, cause);
+    atomic_store(&s->board->broken_hook, hook);
+    atomic_store(&s->board->broken_worker, i);
     atomic_store(&s->board->broken, 1);
     for (unsigned j = 0; j < PM_JOBS; j++)
         if (atomic_load(&s->board->used) & UINT64_C(1) << j) pm_job_stop(s->board, &s->board->job[j]);
@@ -127,17 +134,37 @@ static void give_up(struct supervisor *s, int cause)
     if (tasks) pm_event_notify(&tasks->done, INT_MAX);
 }
 
+/* Is this seat to have a worker? */
+static bool wanted(const struct supervisor *s, unsigned i)
+{
+    return i < atomic_load(&s->board->wanted) && !s->seat[i].away && !atomic_load(&s->board->broken) && !atomic_load(&s->board->stop);
+}
+
+/* It stays away until there is work.  Whoever opens a job looks at `resting` behind that; we look for jobs behind this, in every turn. */
+static void rest(struct supervisor *s, unsigned i)
+{
+    s->seat[i].away = true;
+    atomic_fetch_add(&s->board->resting, 1);
+}
+
+static void call_back(struct supervisor *s)
+{
+    if (atomic_load(&s->board->resting) == 0 || !pm_board_busy(s->board)) return;
+    atomic_store(&s->board->resting, 0);
+    for (unsigned i = 0; i < s->board->workers; i++) s->seat[i].away = false;
+}
+
 static void restart_due(struct supervisor *s)
 {
     int64_t now = pm_now();
     for (unsigned i = 0; i < s->board->workers && !s->closing; i++) {
         struct pm_seat *seat = &s->seat[i];
-        if (seat->pid || seat->due > now || atomic_load(&s->board->broken)) continue;
+        if (seat->pid || seat->due > now || !wanted(s, i)) continue;
         int e = start(s, i);
         if (e == 0) return; /* one a turn: an order to close, or a deadline, is not kept waiting by many forks */
         seat->delay = seat->delay ? (2 * seat->delay < LONGEST_DELAY ? 2 * seat->delay : LONGEST_DELAY) : FIRST_DELAY;
         seat->due = now + seat->delay;
-        if (s->alive == 0 && ++s->early > START_STREAK) give_up(s, e);
+        if (s->alive == 0 && ++s->early > START_STREAK) give_up(s, e, 0, i);
         return;
     }
 }
@@ -182,18 +209,40 @@ static void mend(struct supervisor *s, const struct pm_death *death)
     atomic_fetch_add(&s->board->deaths, 1);
 }
 
+/* An init hook that fails fails again: without this, workers would be started and die for ever. */
+static void judge_init(struct supervisor *s, unsigned i, int status)
+{
+    struct pm_slot *slot = &s->board->slot[i];
+    uint32_t stage = atomic_load(&slot->stage);
+    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    if (stage == PM_REFUSED) give_up(s, atomic_load(&slot->code), stage, i);
+    if (stage == PM_WORKING) s->init_deaths = 0;
+    if (stage == PM_IN_INIT && ++s->init_deaths >= (killed ? INIT_KILLS : INIT_DEATHS)) give_up(s, status, stage, i);
+}
+
+/* It held nothing when it ended, so there is nothing to mend and nobody to charge.  It may have been killed in its exit hook: no matter. */
+static void see_off(struct supervisor *s, unsigned i)
+{
+    struct pm_slot *slot = &s->board->slot[i];
+    s->seat[i].delay = s->seat[i].due = 0;
+    s->early = s->init_deaths = 0;
+    if (atomic_load(&slot->stage) == PM_RESTING && !s->closing) rest(s, i);
+    atomic_store(&slot->pid, 0);
+}
+
 static void bury(struct supervisor *s, unsigned i, int status)
 {
     struct pm_seat *seat = &s->seat[i];
     struct pm_slot *slot = &s->board->slot[i];
     int64_t now = pm_now();
-    bool reached_loop = atomic_load(&slot->live) != 0, leaving = s->closing && WIFEXITED(status);
+    uint32_t stage = atomic_load(&slot->stage);
+    bool reached_loop = stage >= PM_WORKING, leaving = stage >= PM_LEAVING || (s->closing && WIFEXITED(status));
     (void)kill(-seat->pid, SIGKILL); /* what the function started and left behind */
     struct pm_death death = why(s, i, status);
     seat->pid = 0;
     s->alive--;
     if (leaving) {
-        atomic_store(&slot->pid, 0);
+        see_off(s, i);
         return;
     }
     bool busy = pm_board_busy(s->board);
@@ -207,7 +256,8 @@ static void bury(struct supervisor *s, unsigned i, int status)
     bool healthy = reached_loop && (seat->doomed || now - seat->forked > HEALTHY_NS || s->barren < s->board->workers);
     seat->delay = healthy ? 0 : seat->delay ? (2 * seat->delay < LONGEST_DELAY ? 2 * seat->delay : LONGEST_DELAY) : FIRST_DELAY;
     seat->due = now + seat->delay;
-    if ((s->early > START_STREAK && s->alive == 0) || s->barren > 50 + 10 * s->board->workers) give_up(s, status);
+    judge_init(s, i, status);
+    if ((s->early > START_STREAK && s->alive == 0) || s->barren > 50 + 10 * s->board->workers) give_up(s, status, 0, i);
     pm_board_wake_all(s->board);
 }
 
@@ -394,7 +444,7 @@ static int64_t when(const struct supervisor *s, int64_t deadline)
 {
     int64_t at = deadline < 0 ? INT64_MAX : deadline;
     for (unsigned i = 0; i < s->board->workers && !s->closing && s->alive < s->board->workers; i++)
-        if (!s->seat[i].pid && s->seat[i].due < at && !atomic_load(&s->board->broken)) at = s->seat[i].due;
+        if (!s->seat[i].pid && s->seat[i].due < at && wanted(s, i)) at = s->seat[i].due;
     if (s->closing && s->end < at) at = s->end;
     if (!s->settled && s->born + SETTLE_NS < at) at = s->born + SETTLE_NS;
     if (s->appfd < 0 && pm_now() + ORPHAN_CHECK < at) at = pm_now() + ORPHAN_CHECK;
@@ -428,6 +478,7 @@ static void run(struct supervisor *s)
             s->oom_kills = pm_oom_kills();
             s->settled = true;
         }
+        call_back(s);
         restart_due(s);
         deadline = enforce(s);
     }
@@ -453,7 +504,8 @@ _Noreturn void pm_supervise(struct pm_board *board, const struct pm_setup *setup
         _exit(1);
     }
 #endif
-    for (unsigned i = 0; i < board->workers; i++) {
+    atomic_store(&board->resting, 0);
+    for (unsigned i = 0; i < atomic_load(&board->wanted); i++) {
         int e = start(&s, i);
         if (e == 0) continue;
         if (s.alive == 0) {

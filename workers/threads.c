@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <omp.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,10 @@ struct threads {
     uint64_t serial;
     struct pm_crew crew;  /* for tasks */
     atomic_bool ended;
+    struct pm_life life;
+    bool *begun;          /* whose init hook has returned 0 */
+    atomic_int code;      /* what one returned; then nothing is run */
+    atomic_uint refused;  /* whose */
 };
 
 static struct threads *mine(struct pm_executor *e) { return (struct threads *)(void *)e; }
@@ -35,8 +40,35 @@ static void threads_close(struct pm_executor *e)
     pm_heap_close(t->heap);
     pm_arena_close(&t->arena);
     pthread_mutex_destroy(&t->lock);
+    free(t->begun);
     free(t->worker);
     free(t);
+}
+
+/* In threads of a team, but which of them serves a worker later is OpenMP's affair. */
+static void run_init(struct threads *t)
+{
+    int n = (int)t->board->workers;
+#pragma omp parallel for num_threads(n) schedule(static, 1)
+    for (int i = 0; i < n; i++) {
+        int code = t->life.init((unsigned)i, &t->worker[i].run.state, t->life.arg), none = 0;
+        t->begun[i] = code == 0;
+        if (code && atomic_compare_exchange_strong(&t->code, &none, code)) atomic_store(&t->refused, (unsigned)i);
+    }
+}
+
+static void run_exit(struct threads *t)
+{
+    int n = (int)t->board->workers;
+#pragma omp parallel for num_threads(n) schedule(static, 1)
+    for (int i = 0; i < n; i++)
+        if (t->begun[i]) (void)t->life.exit((unsigned)i, &t->worker[i].run.state, t->life.arg);
+}
+
+static void threads_end_and_close(struct pm_executor *e)
+{
+    if (mine(e)->life.exit) run_exit(mine(e));
+    threads_close(e);
 }
 
 static int threads_open(struct pm_executor **out, const struct pm_setup *setup, char *text, size_t bytes)
@@ -47,7 +79,9 @@ static int threads_open(struct pm_executor **out, const struct pm_setup *setup, 
     pthread_mutex_init(&t->lock, NULL);
     pm_crew_init(&t->crew, (struct pm_executor *)(void *)t, setup->workers);
     t->worker = aligned_alloc(64, (setup->workers * sizeof *t->worker + 63) / 64 * 64);
-    int e = t->worker ? pm_arena_open(&t->arena, pm_board_bytes(setup->workers), setup->memory + ((size_t)16 << 20), setup->huge) : -ENOMEM;
+    t->begun = calloc(setup->workers, sizeof *t->begun);
+    t->life = setup->life;
+    int e = t->worker && t->begun ? pm_arena_open(&t->arena, pm_board_bytes(setup->workers), setup->memory + ((size_t)16 << 20), setup->huge) : -ENOMEM;
     if (!e) e = pm_heap_open(&t->heap, &t->arena);
     if (!e) e = pm_board_open(&t->board, &t->arena, setup->workers, setup->workers, setup->cpus, setup->spin_ns);
     if (!e) e = pm_arena_commit(&t->arena, (size_t)((char *)(void *)t->board->job[0].word - t->arena.base), (PM_WINDOW + 1u) * 8);
@@ -58,7 +92,9 @@ static int threads_open(struct pm_executor **out, const struct pm_setup *setup, 
     for (unsigned i = 0; i < setup->workers; i++) {
         atomic_store(&t->board->slot[i].gen, 1);
         pm_worker_init(&t->worker[i], t->board, i);
+        t->begun[i] = true;
     }
+    if (t->life.init) run_init(t);
     t->board->job[0].words = PM_WINDOW;
     *out = (struct pm_executor *)(void *)t;
     return 0;
@@ -87,6 +123,10 @@ static int threads_run(struct pm_executor *e, const struct pm_work *work, struct
     struct pm_failures failures = {0};
     void *arg;
     if (work->timeout_ns) return -EOPNOTSUPP;
+    if (atomic_load(&t->code)) {
+        (void)snprintf(result->text, sizeof result->text, "the init hook of worker %u returned %d", atomic_load(&t->refused), atomic_load(&t->code));
+        return -EPIPE;
+    }
     pthread_mutex_lock(&t->lock);
     struct pm_job *job = &t->board->job[0];
     memcpy(&arg, &work->arg, sizeof arg);
@@ -131,6 +171,6 @@ static struct pm_heap *threads_heap(struct pm_executor *e) { return mine(e)->hea
 
 const struct pm_executor_ops pm_threads = {
     .name = "threads", .open = threads_open, .desk = threads_desk, .attend = threads_attend, .kill = pm_local_kill,
-    .run = threads_run, .end = threads_end, .close = threads_close, .forked = pm_local_forked,
+    .run = threads_run, .end = threads_end, .close = threads_end_and_close, .forked = pm_local_forked,
     .abandon = threads_close, .heap = threads_heap, .fresh = pm_local_fresh, .shares = pm_local_shares, .pids = pm_local_pids,
 };

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "shm/size.h"
-#include "workers/job.h"
+#include "workers/life.h"
 #include "workers/tasks.h"
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -20,6 +20,8 @@
 
 #define R memory_order_relaxed
 #define STEP ((size_t)4 << 20) /* bytes mapped ahead between two looks for work */
+
+unsigned pm_depth;
 
 static void settle_in(struct pm_board *board, unsigned index, pid_t parent)
 {
@@ -67,7 +69,7 @@ static bool map_ahead(struct pm_board *board, unsigned index, uint32_t *seen, si
 static bool work_once(struct pm_worker *me, uint64_t used)
 {
     bool worked = false;
-    for (uint64_t rest = used; rest; rest &= rest - 1)
+    for (uint64_t rest = used; rest && !me->tenure.over; rest &= rest - 1)
         worked |= pm_job_work(me, &me->board->job[__builtin_ctzll(rest)]);
     return worked;
 }
@@ -84,12 +86,16 @@ static void ring(struct pm_hand *hand)
 static bool task_once(struct pm_worker *me, struct pm_hand *hand)
 {
     struct pm_tasks *tasks = atomic_load_explicit(&me->board->tasks, memory_order_acquire);
-    if (!tasks) return false;
+    if (!tasks || me->tenure.over) return false;
     if (!hand->tasks) {
         pm_hand_init(hand, tasks, me->index, me->owner, &me->slot->spot, &me->slot->progress);
         hand->ring = ring;
+        hand->run.state = me->run.state;
     }
-    return pm_task_work(hand);
+    if (!pm_task_work(hand)) return false;
+    me->tenure.items++;
+    (void)pm_tenure_ends(me, me->tenure.limited ? pm_now() : 0);
+    return true;
 }
 
 static void loop(struct pm_worker *me)
@@ -97,35 +103,43 @@ static void loop(struct pm_worker *me)
     struct pm_board *board = me->board;
     /* Between jobs one CPU is the application's: a worker that spins on it would slow the caller down.  While a job is open its
      * caller sleeps, and the next round is at most a chunk away. */
-    bool may_spin = board->spin_ns > 0 && me->index + 1 < board->cpus, in_job = board->spin_ns > 0 && board->workers <= board->cpus;
+    bool may_spin = board->spin_ns > 0 && me->index + 1 < board->cpus;
     uint32_t seen = atomic_load_explicit(&board->fresh, R);
     size_t done = 0;
     struct pm_hand hand = {0};
-    atomic_store(&me->slot->live, 1);
+    atomic_store(&me->slot->stage, PM_WORKING);
     for (;;) {
         uint32_t key = pm_event_key(&board->work); /* before looking: else a wake-up is lost */
-        if (work_once(me, atomic_load(&board->used))) continue;
-        if (task_once(me, &hand)) continue;
-        if (atomic_load(&board->stop)) return;
+        bool worked = work_once(me, atomic_load(&board->used)) || task_once(me, &hand);
+        if (me->tenure.over) return; /* it holds nothing here */
+        if (worked) {
+            me->tenure.idle_from = 0;
+            continue;
+        }
+        if (atomic_load(&board->stop) || pm_tenure_ends(me, 0)) return;
+        bool in_job = board->spin_ns > 0 && atomic_load_explicit(&board->wanted, R) <= board->cpus;
         bool spin = may_spin || (in_job && pm_board_busy(board));
         if (spin && pm_event_spin(&board->work, key, board->spin_ns)) continue;
         if (map_ahead(board, me->index, &seen, &done)) continue;
         (void)fflush(stdout); /* what the function printed */
-        (void)pm_event_wait(&board->work, key, -1);
+        int64_t patience = pm_tenure_patience(me);
+        if (patience == 0) return;
+        (void)pm_event_wait(&board->work, key, patience);
     }
 }
 
 _Noreturn void pm_worker_main(struct pm_board *board, unsigned index, pid_t parent)
 {
     struct pm_worker me;
+    pm_depth++;
     settle_in(board, index, parent);
     supervisor = parent;
     pm_worker_init(&me, board, index);
+    pm_tenure_begin(&me);
 #ifdef HAVE_ZMQ
     if (board->zmq[0]) pm_zmq_serve(&me);
     else
 #endif
         loop(&me);
-    (void)fflush(stdout);
-    _exit(0);
+    pm_tenure_end(&me);
 }

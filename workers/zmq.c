@@ -336,7 +336,7 @@ static int hand_out(struct call *c, struct pm_zmq_peer *peer, uint32_t chunk)
 /* One chunk for everybody, then the next: so that no worker gets its second while another has none. */
 static void hand_out_all(struct call *c)
 {
-    unsigned workers = c->p->board->workers, credit = c->work->once ? 1 : PM_ZMQ_CREDIT;
+    unsigned workers = c->p->board->workers, credit = c->work->once || c->p->board->life.items ? 1 : PM_ZMQ_CREDIT;
     for (unsigned full = 1; full <= credit; full++)
         for (unsigned i = 0; i < workers && c->cursor < c->v.chunks; i++) {
             struct pm_zmq_peer *peer = &c->z->peer[(c->turn + i) % workers];
@@ -532,14 +532,15 @@ static bool fits(struct pm_processes *p, const struct pm_work *work)
     return p->zmq != NULL;
 }
 
-/* Items a chunk: about CHUNK_BYTES, enough chunks for all workers, and never a part that is too large. */
-static uint64_t shape(const struct pm_work *work, unsigned workers)
+/* Items a chunk: about CHUNK_BYTES, enough chunks for all workers, not more than a worker may run, and never a part that is too large. */
+static uint64_t shape(const struct pm_work *work, unsigned workers, uint64_t most)
 {
     size_t in = work->in ? work->in_size : 0, out = work->out ? work->out_size : 0, larger = in > out ? in : out;
     uint64_t chunk = work->chunk, share = work->count / ((uint64_t)workers * CHUNKS_A_WORKER);
     if (chunk == 0) {
         chunk = in + out ? CHUNK_BYTES / (in + out) : work->count;
         if (chunk > share) chunk = share;
+        if (most && chunk > most) chunk = most;
     }
     if (work->once && work->how == PM_HOW_ITEMS) chunk = 1; /* a death must not take finished items with it */
     if (chunk > MOST_ITEMS) chunk = MOST_ITEMS;
@@ -573,7 +574,7 @@ static int run_locked(struct pm_processes *p, const struct pm_work *work, struct
     if (e) return e;
     part.resent = true;
     part.want_cost = true;
-    part.chunk = shape(work, atomic_load(&p->board->wanted));
+    part.chunk = shape(work, atomic_load(&p->board->wanted), p->board->life.items);
     e = pm_ticket_open(p, &part, &ticket, true);
     if (e) return e;
     c.job = ticket.job;

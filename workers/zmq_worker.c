@@ -12,9 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <zmq.h>
 
+#include "workers/life.h"
 #include "workers/round.h"
 
 #define R memory_order_relaxed
@@ -32,6 +34,8 @@ struct serve {
     char *aligned;    /* a copy of the input when libzmq's memory does not suit it; kept, for the pages are mapped */
     size_t room;
     int64_t late_out; /* time in the last send, which is accounted with the next chunk */
+    _Atomic uint64_t *last; /* the word of the last chunk that was answered, */
+    uint64_t claim;         /* and what it says until the application has the answer */
 };
 
 static void add(_Atomic uint64_t *to, uint64_t n) { atomic_store_explicit(to, atomic_load_explicit(to, R) + n, R); }
@@ -65,8 +69,10 @@ static bool set_up(struct serve *s)
     for (;;) { /* until the first call of the application binds its end nobody wakes up */
         uint32_t key = pm_event_key(&board->work);
         if (atomic_load(&board->zmq_bound)) break;
-        if (atomic_load(&board->stop)) return false;
-        (void)pm_event_wait(&board->work, key, -1);
+        if (atomic_load(&board->stop) || pm_tenure_ends(s->me, 0)) return false;
+        int64_t patience = pm_tenure_patience(s->me);
+        if (patience == 0) return false;
+        (void)pm_event_wait(&board->work, key, patience);
     }
     for (int fd = 0; fd < FDS; fd++) s->before[fd] = fcntl(fd, F_GETFD) >= 0;
     if (!pm_zmq_threads()) _exit(1); /* the supervisor counts it, and tries again later */
@@ -82,7 +88,7 @@ static bool set_up(struct serve *s)
     if (zmq_connect(s->socket, board->zmq) < 0) _exit(1);
     struct pm_frame hello = {.magic = PM_FRAME_MAGIC, .version = PM_FRAME_VERSION, .kind = PM_FRAME_HELLO, .nonce = board->zmq_nonce,
                              .owner = s->me->owner, .suspect = PM_FRAME_SUSPECT_NONE};
-    atomic_store(&s->me->slot->live, 1);
+    atomic_store(&s->me->slot->stage, PM_WORKING);
     return tell(s, &hello, false);
 }
 
@@ -237,7 +243,11 @@ static void do_chunk(struct serve *s, struct pm_frame *f, const uint32_t *skip, 
     add_ns(&tally->out, s->late_out);
     add_ns(&tally->inside, end - begin + s->late_out);
     atomic_store_explicit(&tally->leave, end, R);
+    s->last = &job->word[f->chunk];
+    s->claim = pm_word(PM_CLAIMED, f->attempt, f->owner, f->round);
     answer(s, *f, reached, out, work->out_size);
+    me->tenure.items += reached;
+    me->tenure.idle_from = 0;
     s->late_out = pm_now() - end;
 }
 
@@ -273,6 +283,21 @@ static bool take(struct serve *s, zmq_msg_t *head)
     return !(usable && f.kind == PM_FRAME_BYE);
 }
 
+/* An answer that is on its way would be lost with this process.  The word tells when the application has it, or wants it no more.  A chunk that
+ * has been sent meanwhile is not begun: the application takes it back as soon as this worker is gone. */
+static void wait_until_taken(const struct serve *s)
+{
+    static const struct timespec a_little = {.tv_nsec = 50000};
+    while (s->last && atomic_load(s->last) == s->claim) (void)nanosleep(&a_little, NULL);
+}
+
+/* How long to wait for a message. */
+static int wait_ms(bool stop, int64_t patience)
+{
+    int64_t most = stop ? LEAVE_MS : LOOK_MS, ms = patience / 1000000 + 1;
+    return (int)(patience >= 0 && ms < most ? ms : most);
+}
+
 void pm_zmq_serve(struct pm_worker *me)
 {
     struct serve s = {.me = me};
@@ -282,16 +307,18 @@ void pm_zmq_serve(struct pm_worker *me)
         zmq_msg_t head;
         (void)zmq_msg_init(&head);
         if (zmq_msg_recv(&head, s.socket, ZMQ_DONTWAIT) >= 0) {
-            on = take(&s, &head);
+            on = take(&s, &head) && !pm_tenure_ends(me, pm_now());
         } else if (errno == EAGAIN) {
             bool stop = atomic_load(&board->stop) != 0;
-            if (stop && !pm_board_busy(board)) on = false;
+            int64_t patience = pm_tenure_patience(me);
+            if (patience == 0 || (stop && !pm_board_busy(board)) || pm_tenure_ends(me, 0)) on = false;
             zmq_pollitem_t item = {.socket = s.socket, .events = ZMQ_POLLIN};
             (void)fflush(stdout); /* what the function printed */
-            if (on) (void)zmq_poll(&item, 1, stop ? LEAVE_MS : LOOK_MS);
+            if (on) (void)zmq_poll(&item, 1, wait_ms(stop, patience));
         } else if (errno != EINTR) {
             _exit(1);
         }
         (void)zmq_msg_close(&head);
     }
+    wait_until_taken(&s);
 }
