@@ -183,7 +183,7 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
     (void)pthread_once(&once, watch_forks);
     struct pm_setup setup = {.workers = o.workers ? o.workers : cpus, .most = o.most_workers, .cpus = cpus, .memory = o.memory ? o.memory : default_memory(),
                              .spin_ns = o.spin_us < 0 ? 0 : o.spin_us ? o.spin_us * INT64_C(1000) : cpus > 1 ? DEFAULT_SPIN_NS : 0,
-                             .keep_fds = o.keep_fds != 0, .huge = !o.no_huge_pages, .zmq = o.channel == PMAP_ZMQ,
+                             .keep_fds = o.keep_fds != 0, .huge = !o.no_huge_pages, .zmq = o.channel == PMAP_ZMQ, .jobserver = o.jobserver != 0,
                              .life = {.init = o.init, .exit = o.exit, .arg = o.hook_arg, .items = o.recycle_items, .bytes = o.recycle_bytes,
                                       .age_ns = to_ns(o.recycle_s), .idle_ns = to_ns(o.idle_s),
                                       .least = o.min_workers ? o.min_workers : 1}};

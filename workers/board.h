@@ -131,6 +131,9 @@ struct pm_board {
     struct pm_tasks *_Atomic tasks;      /* the caller's side, at the first task: tasks.h */
     size_t tasks_at;                    /* where in the arena they will be */
     struct pm_slot *slot;
+
+    _Atomic uint32_t tokens;            /* the supervisor: of make's, that the pool has; see jobserver.h */
+    char token[PM_SLOTS];
 };
 
 /* Bytes of arena that a board for at most so many workers needs; and makes it there, with the memory of `workers` of them.  0 or -errno. */

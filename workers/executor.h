@@ -99,6 +99,7 @@ struct pm_setup {
     int64_t spin_ns;        /* 0 = never */
     int bell;               /* an eventfd that becomes readable when a task has finished and somebody wants to know that way */
     bool keep_fds, huge, zmq;
+    bool jobserver;         /* of make is to be asked how many may run */
     struct pm_life life;
 };
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "shm/fd.h"
+#include "workers/jobserver.h"
 
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -69,7 +70,10 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
     pid_t application = getpid(), pid = seats ? fork() : -1;
     if (pid == 0) {
         close(pair[0]);
-        pm_supervise(p->board, &p->setup, pair[1], application, seats, takeover);
+        struct pm_charge charge = {.board = p->board, .setup = &p->setup, .seats = seats, .control = pair[1],
+                                   .jobserver = {p->jobserver[0], p->jobserver[1]}, .rationed = p->jobserver[0] >= 0 || p->one_only,
+                                   .application = application, .takeover = takeover};
+        pm_supervise(&charge);
     }
     int e = !seats ? -ENOMEM : pid < 0 ? -errno : 0;
     free(seats); /* the supervisor has its own copy */
@@ -124,6 +128,8 @@ static void processes_close(struct pm_executor *e)
     if (p->control >= 0) close(p->control);
     if (p->setup.bell >= 0) close(p->setup.bell);
     pm_desk_close(&p->desk);
+    if (p->board) pm_jobserver_give(p->board, p->jobserver, 0); /* of a supervisor that was killed */
+    pm_jobserver_close(p->jobserver);
     pm_heap_close(p->heap);
     pm_arena_close(&p->arena);
     pthread_mutex_destroy(&p->lock);
@@ -135,8 +141,9 @@ static int processes_open(struct pm_executor **out, const struct pm_setup *setup
     struct pm_processes *p = calloc(1, sizeof *p);
     if (!p) return -ENOMEM;
     p->setup = *setup;
-    p->pidfd = p->control = p->arena.fd = -1;
+    p->pidfd = p->control = p->arena.fd = p->jobserver[0] = p->jobserver[1] = -1;
     p->setup.bell = pm_fd_above_stdio(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (setup->jobserver) p->one_only = pm_jobserver_find(getenv("MAKEFLAGS"), p->jobserver) == PM_OFFER_UNREACHABLE;
     pthread_mutex_init(&p->lock, NULL);
     const char *what = "reserving shared memory";
     int e = p->setup.bell < 0 ? -EMFILE : 0;
@@ -235,6 +242,7 @@ static void processes_forked(struct pm_executor *e)
     if (p->pidfd >= 0) close(p->pidfd);
     if (p->setup.bell >= 0) close(p->setup.bell);
     p->setup.bell = -1;
+    pm_jobserver_close(p->jobserver);
     p->control = p->pidfd = -1;
 }
 

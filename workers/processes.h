@@ -21,6 +21,8 @@ struct pm_processes {
     struct pm_board *board;
     struct pm_process supervisor;
     int pidfd, control;
+    int jobserver[2];               /* -1: none.  Kept here too, for when there is no supervisor to give tokens back */
+    bool one_only;                  /* there is a jobserver that gives us nothing */
     atomic_bool ending;
 
     _Atomic uint32_t taken;         /* descriptors in use */

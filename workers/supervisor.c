@@ -18,6 +18,7 @@
 
 #include "shm/process.h"
 #include "workers/job.h"
+#include "workers/jobserver.h"
 #include "workers/oom.h"
 #include "workers/tasks.h"
 #include "workers/worker.h"
@@ -54,7 +55,8 @@ struct supervisor {
     struct pm_board *board;
     const struct pm_setup *setup;
     struct pm_seat *seat;
-    int control, appfd, childfd;
+    int control, appfd, childfd, jobserver[2];
+    bool rationed;                 /* by tokens of make's: one worker without, and one more for each */
     pid_t application, self;
     unsigned alive, early;         /* workers; deaths in a row before the loop */
     unsigned init_deaths;          /* in a row */
@@ -96,6 +98,7 @@ static int start(struct supervisor *s, unsigned i)
         close(s->childfd);
         if (s->appfd >= 0) close(s->appfd);
         close(s->setup->bell);
+        pm_jobserver_close(s->jobserver);
         pm_worker_main(s->board, i, s->self);
     }
     if (pid < 0) return -errno;
@@ -154,12 +157,29 @@ static void call_back(struct supervisor *s)
     for (unsigned i = 0; i < s->board->workers; i++) s->seat[i].away = false;
 }
 
+static bool may_run_one_more(struct supervisor *s)
+{
+    return !s->rationed || s->alive <= atomic_load_explicit(&s->board->tokens, R) || pm_jobserver_take(s->board, s->jobserver);
+}
+
+/* Tokens stand for workers; one that is about to be replaced keeps its own. */
+static void give_back(struct supervisor *s)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < s->board->workers && s->rationed; i++) n += s->seat[i].pid || wanted(s, i);
+    if (s->rationed) pm_jobserver_give(s->board, s->jobserver, n ? n - 1 : 0);
+}
+
 static void restart_due(struct supervisor *s)
 {
     int64_t now = pm_now();
     for (unsigned i = 0; i < s->board->workers && !s->closing; i++) {
         struct pm_seat *seat = &s->seat[i];
         if (seat->pid || seat->due > now || !wanted(s, i)) continue;
+        if (!may_run_one_more(s)) {
+            rest(s, i);
+            continue;
+        }
         int e = start(s, i);
         if (e == 0) return; /* one a turn: an order to close, or a deadline, is not kept waiting by many forks */
         seat->delay = seat->delay ? (2 * seat->delay < LONGEST_DELAY ? 2 * seat->delay : LONGEST_DELAY) : FIRST_DELAY;
@@ -357,6 +377,7 @@ static _Noreturn void leave(struct supervisor *s, int status)
         while (s->seat[i].pid && waitpid(s->seat[i].pid, NULL, 0) < 0 && errno == EINTR) {
         }
     kill_adopted();
+    pm_jobserver_give(s->board, s->jobserver, 0);
 #ifdef HAVE_ZMQ
     pm_zmq_remove(s->board); /* the application may have died before it could */
 #endif
@@ -388,7 +409,8 @@ static void take_over(struct supervisor *s)
     pm_board_wake_all(s->board);
 }
 
-static void close_all_but(int a, int b, bool others_stay)
+/* Keeps those of keep[n], which are above 2 or -1. */
+static void close_all_but(const int *keep, int n, bool others_stay)
 {
     int null = open("/dev/null", O_RDWR);
     if (null > 0) (void)dup2(null, 0);
@@ -398,10 +420,14 @@ static void close_all_but(int a, int b, bool others_stay)
         if (null > 2) close(null);
         return;
     }
-    int low = a < b ? a : b, high = a < b ? b : a; /* all above stdio */
-    if (low > 3) (void)close_range(3, (unsigned)low - 1, 0);
-    if (high > low + 1) (void)close_range((unsigned)low + 1, (unsigned)high - 1, 0);
-    (void)close_range((unsigned)high + 1, ~0u, 0);
+    for (unsigned from = 3;;) {
+        unsigned next = ~0u; /* the lowest to be kept that is not behind us */
+        for (int i = 0; i < n; i++)
+            if (keep[i] >= (int)from && (unsigned)keep[i] < next) next = (unsigned)keep[i];
+        if (next > from) (void)close_range(from, next == ~0u ? next : next - 1, 0);
+        if (next == ~0u) return;
+        from = next + 1;
+    }
 }
 
 static void settle_in(struct supervisor *s)
@@ -414,7 +440,7 @@ static void settle_in(struct supervisor *s)
     (void)setpgid(0, 0);                        /* Ctrl-C on a terminal is the application's affair */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     (void)prctl(PR_SET_NAME, "pmap-supervisor");
-    close_all_but(s->control, s->setup->bell, s->setup->keep_fds);
+    close_all_but((const int[]){s->control, s->setup->bell, s->jobserver[0], s->jobserver[1]}, 4, s->setup->keep_fds);
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
@@ -453,13 +479,15 @@ static int64_t when(const struct supervisor *s, int64_t deadline)
 
 static void run(struct supervisor *s)
 {
-    struct pollfd p[3] = {{s->control, POLLIN, 0}, {s->childfd, POLLIN, 0}, {s->appfd, POLLIN, 0}};
+    struct pollfd p[4] = {{s->control, POLLIN, 0}, {s->childfd, POLLIN, 0}, {s->appfd, POLLIN, 0}, {-1, POLLIN, 0}};
     int64_t deadline = enforce(s);
     for (;;) {
         int64_t at = when(s, deadline), wait = at == INT64_MAX ? -1 : at - pm_now();
         if (wait < 0 && at != INT64_MAX) wait = 0;
         struct timespec t = {.tv_sec = (time_t)(wait / 1000000000), .tv_nsec = (long)(wait % 1000000000)};
-        (void)ppoll(p, 3, at == INT64_MAX ? NULL : &t, NULL);
+        /* A token that comes while there is work brings back somebody who rests. */
+        p[3].fd = s->rationed && atomic_load(&s->board->resting) && !s->closing && pm_board_busy(s->board) ? s->jobserver[0] : -1;
+        (void)ppoll(p, 4, at == INT64_MAX ? NULL : &t, NULL);
         if (p[2].revents || (s->appfd < 0 && getppid() != s->application)) leave(s, 1);
         if (p[0].revents) orders(s, p[0].revents);
         if (p[1].revents) {
@@ -480,16 +508,20 @@ static void run(struct supervisor *s)
         }
         call_back(s);
         restart_due(s);
+        give_back(s);
         deadline = enforce(s);
     }
 }
 
-_Noreturn void pm_supervise(struct pm_board *board, const struct pm_setup *setup, int control, pid_t application, struct pm_seat *seats,
-                             bool takeover)
+_Noreturn void pm_supervise(const struct pm_charge *charge)
 {
-    struct supervisor s = {.board = board, .setup = setup, .control = control, .application = application, .self = getpid(), .born = pm_now()};
+    struct pm_board *board = charge->board;
+    int control = charge->control;
+    bool takeover = charge->takeover;
+    struct supervisor s = {.board = board, .setup = charge->setup, .seat = charge->seats, .control = control,
+                           .jobserver = {charge->jobserver[0], charge->jobserver[1]}, .rationed = charge->rationed,
+                           .application = charge->application, .self = getpid(), .born = pm_now()};
     struct pm_answer answer = {0, 0};
-    s.seat = seats;
     settle_in(&s);
     if (s.childfd < 0) {
         answer.error = -EMFILE;
@@ -506,10 +538,15 @@ _Noreturn void pm_supervise(struct pm_board *board, const struct pm_setup *setup
 #endif
     atomic_store(&board->resting, 0);
     for (unsigned i = 0; i < atomic_load(&board->wanted); i++) {
+        if (!may_run_one_more(&s)) {
+            rest(&s, i);
+            continue;
+        }
         int e = start(&s, i);
         if (e == 0) continue;
         if (s.alive == 0) {
             answer.error = e;
+            pm_jobserver_give(board, s.jobserver, 0);
             (void)send(control, &answer, sizeof answer, MSG_NOSIGNAL);
             _exit(1);
         }

@@ -23,10 +23,20 @@ struct pm_answer {
 struct pm_seat; /* the supervisor's private side of a slot */
 size_t pm_seats_bytes(unsigned workers);
 
+/* What the supervisor is told by the fork. */
+struct pm_charge {
+    struct pm_board *board;
+    const struct pm_setup *setup;
+    struct pm_seat *seats;
+    int control;         /* its end of a SOCK_SEQPACKET pair, whose other end only the application has */
+    int jobserver[2];    /* -1: none */
+    bool rationed;       /* no more workers than one and one a token */
+    pid_t application;
+    bool takeover;       /* a supervisor died before; its workers are to be ended and mended first */
+};
+
 /* Called in the forked child; never returns.  `seats`: pm_seats_bytes() of zeroed memory that the application allocated before the
- * fork, because the child of a program with threads had better not call malloc().  `control` is its end of a SOCK_SEQPACKET pair, whose other end only the
- * application has.  `takeover`: a supervisor died before; its workers are to be ended and mended first. */
-_Noreturn void pm_supervise(struct pm_board *board, const struct pm_setup *setup, int control, pid_t application, struct pm_seat *seats,
-                             bool takeover);
+ * fork, because the child of a program with threads had better not call malloc(). */
+_Noreturn void pm_supervise(const struct pm_charge *charge);
 
 #endif
