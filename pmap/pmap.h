@@ -124,15 +124,22 @@ typedef struct pmap_options {
  * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP (also: more than PMAP_NESTED pools one in the other), PMAP_ESYSTEM. */
 PMAP_API int pmap_pool_open(pmap_pool **pool, const pmap_options *options);
 
+/* Waits until no call of any thread is under way on the pool, at most timeout_s seconds (0 = only asks, negative = without limit); the
+ * pool stays open.  With it a close is bounded: wait so long, then pmap_pool_terminate().  Any thread of the opening process.
+ * Errors: PMAP_ETIMEDOUT, PMAP_EINVAL, PMAP_ECLOSED, PMAP_EFORK. */
+PMAP_API int pmap_pool_wait(pmap_pool *pool, double timeout_s);
+
 /* Finishes calls of other threads that are under way, then ends the workers and frees all of the pool, its pmap_alloc() memory included.
- * NULL is allowed.  Any thread of the process that opened the pool, once; no call on the pool may start later.
- * Blocks until the running calls end.  In a forked child it frees that child's own part and leaves the parent's pool alone.
+ * NULL is allowed, and so is a pool that is closed or being closed: then it waits until that has come to its end, and returns 0.  (A pool that
+ * is opened later may lie at the same address.)  Any thread of the process that opened the pool; no other call on it may start later.
+ * Blocks until the running calls end, and a second at most for the workers.  In a forked child it frees that child's own part and leaves the
+ * parent's pool alone.
  * Errors: PMAP_ESYSTEM when a worker could not be ended (the memory is freed all the same). */
 PMAP_API int pmap_pool_close(pmap_pool *pool);
 
 /* As pmap_pool_close(), but calls under way in other threads end with PMAP_ECANCELLED: nothing new is started, and what
  * runs has grace_s seconds (0 = none) before it is killed.  Blocks for grace_s and a little more, never longer; threads and the
- * calling thread cannot be killed: those pools wait for the items that run.
+ * calling thread cannot be killed: those pools wait for the items that run.  Makes a pmap_pool_close() that waits in another thread hurry.
  * Errors: PMAP_EINVAL (grace_s), PMAP_ESYSTEM. */
 PMAP_API int pmap_pool_terminate(pmap_pool *pool, double grace_s);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "shm/event.h"
 #include "shm/heap.h"
 #include "pmap/future.h"
 #include "pmap/objects.h"
@@ -25,7 +26,9 @@
 /* ---- Forked children ---- */
 
 static pthread_mutex_t pools_lock = PTHREAD_MUTEX_INITIALIZER;
-static pmap_pool *pools;
+static pmap_pool *pools;     /* of this process, */
+static pmap_pool *inherited; /* and those of its parent that a forked child may close to free its part */
+static pthread_cond_t ended = PTHREAD_COND_INITIALIZER; /* a pool has left the list, or a helper is done with it */
 static unsigned forks; /* how many forks lie between this process and the one that loaded the library */
 
 static void before_fork(void)
@@ -43,8 +46,14 @@ static void after_fork_parent(void)
 static void after_fork_child(void)
 {
     forks++;
-    for (pmap_pool *p = pools; p; p = p->next) p->ops->forked(p->executor);
-    pools = NULL;
+    while (pools) {
+        pmap_pool *p = pools;
+        p->ops->forked(p->executor);
+        pools = p->next;
+        p->next = inherited;
+        inherited = p;
+    }
+    (void)pthread_cond_init(&ended, NULL); /* who waited on it is not here */
     pm_failures_lock(false);
     pthread_mutex_unlock(&pools_lock);
 }
@@ -71,22 +80,23 @@ void pm_pool_leave(pmap_pool *pool)
     /* Count and bit are one word: either this call was over before the pool was closed, and touches it no more; or it takes itself
      * off under the lock, behind which the closing thread frees the pool. */
     unsigned calls = atomic_load(&pool->calls);
-    while (!(calls & PM_CLOSED))
+    while (!(calls & (PM_CLOSED | PM_WATCHED)))
         if (atomic_compare_exchange_weak(&pool->calls, &calls, calls - 1)) return;
     pthread_mutex_lock(&pool->lock);
-    if (atomic_fetch_sub(&pool->calls, 1) == (PM_CLOSED | 1)) pthread_cond_broadcast(&pool->quiet);
+    atomic_fetch_sub(&pool->calls, 1);
+    pthread_cond_broadcast(&pool->quiet);
     pthread_mutex_unlock(&pool->lock);
 }
 
 void pm_pool_hold(pmap_pool *pool) { atomic_fetch_add(&pool->holders, 1); }
 
+/* Lock and condition are not destroyed: in a forked child a thread that is not there may hold the one, and they own nothing. */
 void pm_pool_release(pmap_pool *pool)
 {
-    if (atomic_fetch_sub(&pool->holders, 1) != 1) return;
-    pthread_mutex_destroy(&pool->lock);
-    pthread_cond_destroy(&pool->quiet);
-    free(pool);
+    if (atomic_fetch_sub(&pool->holders, 1) == 1) free(pool);
 }
+
+static unsigned under_way(pmap_pool *pool) { return atomic_load(&pool->calls) & ~(PM_CLOSED | PM_WATCHED); }
 
 /* ---- Open ---- */
 
@@ -141,6 +151,15 @@ static int check_life(pmap_options *o, unsigned cpus)
     return 0;
 }
 
+static void init_quiet(pmap_pool *pool)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool->quiet, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
 static int check_options(const pmap_options *given, pmap_options *o)
 {
     static const pmap_options init = PMAP_OPTIONS_INIT;
@@ -191,7 +210,7 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
     pmap_pool *pool = calloc(1, sizeof *pool);
     if (!pool) return pm_error(PMAP_ENOMEM, "pmap_pool_open: not enough memory");
     pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->quiet, NULL);
+    init_quiet(pool);
     atomic_store(&pool->holders, 1);
     pool->ops = executors[o.executor];
     atomic_store(&pool->workers, setup.workers);
@@ -223,46 +242,109 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
 
 /* ---- Close ---- */
 
-static void unlist(pmap_pool *pool)
+/* With pools_lock held: is it in the list?  Nothing of the pool is looked at: it may have been freed. */
+static pmap_pool **listed(pmap_pool **list, const pmap_pool *pool)
 {
-    pthread_mutex_lock(&pools_lock);
-    for (pmap_pool **at = &pools; *at; at = &(*at)->next)
-        if (*at == pool) {
-            *at = pool->next;
-            break;
-        }
-    pthread_mutex_unlock(&pools_lock);
+    while (*list && *list != pool) list = &(*list)->next;
+    return *list ? list : NULL;
 }
 
-static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
+static void free_pool(pmap_pool *pool)
 {
-    if (!pool) return 0;
-    if (pm_pool_foreign(pool)) { /* the parent's workers are none of this child's business */
-        pm_futures_close(pool, true);
-        pool->ops->abandon(pool->executor);
-        pm_failures_forget(pool);
-        pm_objects_free(pool->objects);
-        pm_pool_release(pool);
-        return 0;
-    }
-    int e = 0;
-    pthread_mutex_lock(&pool->lock);
-    atomic_fetch_or(&pool->calls, PM_CLOSED);
-    while (!drop && atomic_load(&pool->calls) != PM_CLOSED) pthread_cond_wait(&pool->quiet, &pool->lock);
-    pthread_mutex_unlock(&pool->lock);
-    if (drop) pm_futures_cancel(pool);
-    else pm_futures_drain(pool);
-    e = pool->ops->end(pool->executor, drop ? grace_ns : -1);
-    pthread_mutex_lock(&pool->lock);
-    while (atomic_load(&pool->calls) != PM_CLOSED) pthread_cond_wait(&pool->quiet, &pool->lock); /* they return: the executor has ended */
-    pthread_mutex_unlock(&pool->lock);
-    unlist(pool);
     pm_futures_close(pool, false);
     pool->ops->close(pool->executor);
     pm_failures_forget(pool);
     pm_objects_free(pool->objects);
     pm_pool_release(pool);
+}
+
+/* In a forked child: the parent's workers are none of its business. */
+static bool abandon(pmap_pool *pool)
+{
+    pthread_mutex_lock(&pools_lock);
+    pmap_pool **at = listed(&inherited, pool);
+    if (at) *at = pool->next;
+    pthread_mutex_unlock(&pools_lock);
+    if (!at) return false;
+    pm_futures_close(pool, true);
+    pool->ops->abandon(pool->executor);
+    pm_failures_forget(pool);
+    pm_objects_free(pool->objects);
+    pm_pool_release(pool);
+    return true;
+}
+
+/* Another thread ends this pool: makes it hurry, if so wanted, and waits until it is done. */
+static void help(pmap_pool *pool, bool drop, int64_t grace_ns) /* enters with pools_lock, leaves without */
+{
+    pool->helpers++;
+    pthread_mutex_unlock(&pools_lock);
+    if (drop) {
+        pm_futures_cancel(pool);
+        (void)pool->ops->end(pool->executor, grace_ns);
+    }
+    pthread_mutex_lock(&pools_lock);
+    pool->helpers--;
+    pthread_cond_broadcast(&ended);
+    while (listed(&pools, pool) && pool->closing) pthread_cond_wait(&ended, &pools_lock); /* a new pool at this place is not closing */
+    pthread_mutex_unlock(&pools_lock);
+}
+
+/* 0, or PMAP_ESYSTEM.  A pool is closed once, by the first who says so; to whoever comes later it is as if it had been NULL. */
+static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
+{
+    if (!pool || abandon(pool)) return 0;
+    pthread_mutex_lock(&pools_lock);
+    if (!listed(&pools, pool)) {
+        pthread_mutex_unlock(&pools_lock);
+        return 0;
+    }
+    if (pool->closing) {
+        help(pool, drop, grace_ns);
+        return 0;
+    }
+    pool->closing = true;
+    pthread_mutex_unlock(&pools_lock);
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_or(&pool->calls, PM_CLOSED);
+    while (!drop && under_way(pool)) pthread_cond_wait(&pool->quiet, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+    if (drop) pm_futures_cancel(pool);
+    else pm_futures_drain(pool);
+    int e = pool->ops->end(pool->executor, drop ? grace_ns : -1);
+    pthread_mutex_lock(&pool->lock);
+    while (under_way(pool)) pthread_cond_wait(&pool->quiet, &pool->lock); /* the executor has ended */
+    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_lock(&pools_lock);
+    while (pool->helpers) pthread_cond_wait(&ended, &pools_lock);
+    pmap_pool **at = listed(&pools, pool);
+    if (at) *at = pool->next;
+    pthread_cond_broadcast(&ended);
+    pthread_mutex_unlock(&pools_lock);
+    free_pool(pool);
     return e ? pm_error(PMAP_ESYSTEM, "%s: the supervisor did not end in time and was killed", what) : 0;
+}
+
+int pmap_pool_wait(pmap_pool *pool, double timeout_s)
+{
+    int e = pm_pool_enter(pool, "pmap_pool_wait"), late = 0;
+    if (e) return e;
+    bool ever = timeout_s < 0 || timeout_s > 1e9;
+    if (timeout_s != timeout_s) e = pm_error(PMAP_EINVAL, "pmap_pool_wait: timeout_s is not a number");
+    int64_t at = pm_now() + (ever || e ? 0 : to_ns(timeout_s));
+    struct timespec until = {.tv_sec = (time_t)(at / 1000000000), .tv_nsec = (long)(at % 1000000000)};
+    pthread_mutex_lock(&pool->lock);
+    pool->waiters++;
+    atomic_fetch_or(&pool->calls, PM_WATCHED);
+    pthread_cond_broadcast(&pool->quiet); /* for others who wait: this is no call to wait for */
+    while (!e && under_way(pool) > pool->waiters && late != ETIMEDOUT)
+        late = ever ? pthread_cond_wait(&pool->quiet, &pool->lock) : pthread_cond_timedwait(&pool->quiet, &pool->lock, &until);
+    unsigned rest = under_way(pool) - pool->waiters;
+    if (--pool->waiters == 0) atomic_fetch_and(&pool->calls, ~PM_WATCHED);
+    pthread_mutex_unlock(&pool->lock);
+    pm_pool_leave(pool);
+    if (!e && rest) e = pm_error(PMAP_ETIMEDOUT, "pmap_pool_wait: %u call%s still under way after %g s", rest, rest == 1 ? "" : "s", timeout_s);
+    return e;
 }
 
 int pmap_pool_close(pmap_pool *pool) { return end(pool, "pmap_pool_close", false, 0); }

@@ -12,6 +12,7 @@ struct pm_futures; /* future.h */
 struct pm_objects; /* objects.h */
 
 #define PM_CLOSED 0x80000000u
+#define PM_WATCHED 0x40000000u /* somebody waits for the last call to end */
 
 struct pmap_pool {
     const struct pm_executor_ops *ops;
@@ -22,11 +23,14 @@ struct pmap_pool {
     int64_t spin_ns;            /* how long a thread that waits for a task spins first */
     bool maps_only;             /* the ZeroMQ channel: nobody would send a task while the program is elsewhere */
     struct pm_futures *futures;
+    bool closing;               /* one thread ends it; under pools_lock in pool.c, as is the next */
+    unsigned helpers;           /* others that do so too, and still look at it */
 
-    atomic_uint calls;          /* under way; and the bit PM_CLOSED */
+    atomic_uint calls;          /* under way; and the bits PM_CLOSED and PM_WATCHED */
     atomic_uint holders;        /* the pool itself, and every stream and coroutine: the last one frees this struct */
     pthread_mutex_t lock;       /* guards what follows */
-    pthread_cond_t quiet;       /* closed, and no call is under way */
+    pthread_cond_t quiet;       /* no call is under way, and somebody wants to know; on the monotonic clock */
+    unsigned waiters;           /* in pmap_pool_wait(): they are calls, too */
     struct pm_cost total;
 
     struct pmap_pool *next;     /* of all pools of this process, for forked children */

@@ -341,6 +341,42 @@ const struct side many_pmap = {.setup = items_setup, .run = many_run, .workers =
 const struct side few_empty_pmap = {.setup = open_pool, .run = many_run, .empty = 1};
 const struct side many_empty_pmap = {.setup = open_pool, .run = many_run, .workers = 1000, .empty = 1};
 
+/* ---- life ---- */
+
+#define LIVES 400u
+
+static const char *recycle_setup(const struct side *side)
+{
+    pmap_options o = PMAP_OPTIONS_INIT;
+    (void)side;
+    o.workers = WORKERS;
+    o.recycle_items = 1;
+    check(pmap_pool_open(&pool, &o), "pmap_pool_open");
+    return NULL;
+}
+
+static int my_pid(pmap_task *task, const void *item, void *result)
+{
+    (void)task, (void)item;
+    *(int *)result = getpid();
+    return 0;
+}
+
+static double recycle_run(const struct side *side)
+{
+    static int pids[LIVES];
+    (void)side;
+    double t = now_ns();
+    check(pmap_map(pool, my_pid, NULL, LIVES, 0, pids, sizeof *pids, NULL), "pmap_map");
+    t = now_ns() - t;
+    for (unsigned i = 0; i < LIVES; i++)
+        for (unsigned j = 0; j < i; j++)
+            if (pids[i] == pids[j]) side_fail("worker %d has run items %u and %u", pids[i], j, i);
+    return t / LIVES;
+}
+
+const struct side recycle_pmap = {.setup = recycle_setup, .run = recycle_run};
+
 /* ---- memory ---- */
 
 /* Pages that the pool's memfd has. */

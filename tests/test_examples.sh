@@ -51,6 +51,10 @@ expect random <<'END'
 pi is about 3.14; 1 and 3 workers agree: yes
 END
 
+expect state <<'END'
+primes from 99000 to 99999: 87; items that the exit hooks have counted: 1000
+END
+
 expect errors <<'END'
 10 + 20 + 30 = 60
 item 2 failed with code 22; its own words: listed

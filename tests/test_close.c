@@ -1,0 +1,187 @@
+/* The end of a pool: closed twice and by several threads at once, a close that another thread makes hurry, a wait with a time-out. */
+#include "tests/paths.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+struct held { /* in pmap_alloc() memory */
+    _Atomic int inside, let_go;
+};
+
+static int hold(pmap_task *task, const void *item, void *result)
+{
+    struct held *held = pmap_task_arg(task);
+    (void)item, (void)result;
+    atomic_store(&held->inside, 1);
+    while (!atomic_load(&held->let_go) && !pmap_task_cancelled(task)) usleep(500);
+    return 0;
+}
+
+struct thread {
+    pmap_pool *pool;
+    struct held *held;
+    int value;
+    pthread_t id;
+    atomic_bool over;
+};
+
+static void *call(void *arg)
+{
+    struct thread *t = arg;
+    pmap_map_options options = PMAP_MAP_OPTIONS_INIT;
+    options.arg = t->held;
+    t->value = pmap_map(t->pool, hold, NULL, 2, 0, NULL, 0, &options);
+    atomic_store(&t->over, true);
+    return NULL;
+}
+
+static void *close_it(void *arg)
+{
+    struct thread *t = arg;
+    t->value = pmap_pool_close(t->pool);
+    return NULL;
+}
+
+static void *wait_for_it(void *arg)
+{
+    struct thread *t = arg;
+    t->value = pmap_pool_wait(t->pool, 20);
+    return NULL;
+}
+
+static void start(struct thread *t, void *(*function)(void *)) { assert_int_equal(pthread_create(&t->id, NULL, function, t), 0); }
+static bool is_inside(void *arg) { return atomic_load(&((struct held *)arg)->inside) != 0; }
+
+static struct thread begin_call(pmap_pool *pool)
+{
+    struct thread t = {.pool = pool, .held = pmap_alloc(pool, sizeof *t.held)};
+    assert_non_null(t.held);
+    memset(t.held, 0, sizeof *t.held);
+    return t;
+}
+
+static void twice(const struct pm_path *path)
+{
+    pmap_pool *pool = pm_path_open(path, 2);
+    EXPECT(pmap_pool_close(pool), 0);
+    EXPECT(pmap_pool_close(pool), 0);
+    EXPECT(pmap_pool_terminate(pool, 0), 0);
+    pool = pm_path_open(path, 2);
+    EXPECT(pmap_pool_terminate(pool, 0), 0);
+    EXPECT(pmap_pool_terminate(pool, 1), 0);
+    EXPECT(pmap_pool_close(pool), 0);
+    EXPECT(pmap_pool_terminate(pool, -1), PMAP_EINVAL);
+    EXPECT(pmap_pool_close(NULL), 0);
+}
+
+static bool refuses(void *arg)
+{
+    pmap_stats_t stats = {.size = sizeof stats};
+    return pmap_stats(arg, &stats) == PMAP_ECLOSED;
+}
+
+/* Many threads close one pool: it is closed once, and all return when it has ended. */
+static void all_at_once(const struct pm_path *path)
+{
+    for (int round = 0; round < 5; round++) {
+        struct thread t[4];
+        pmap_pool *pool = pm_path_open(path, 2);
+        for (int i = 0; i < 4; i++) {
+            t[i] = (struct thread){.pool = pool};
+            start(&t[i], close_it);
+        }
+        for (int i = 0; i < 4; i++) {
+            pthread_join(t[i].id, NULL);
+            EXPECT(t[i].value, 0);
+        }
+    }
+}
+
+/* A close waits for a call that does not end; another thread loses its patience. */
+static void made_to_hurry(const struct pm_path *path)
+{
+    pmap_pool *pool = pm_path_open(path, 2);
+    struct thread caller = begin_call(pool), closer = {.pool = pool}, other = {.pool = pool};
+    start(&caller, call);
+    assert_true(pm_test_wait_until(is_inside, caller.held, 10000));
+    start(&closer, close_it);
+    assert_true(pm_test_wait_until(refuses, pool, 10000));
+    start(&other, close_it);
+    double t = seconds();
+    EXPECT(pmap_pool_terminate(pool, 0), 0);
+    if (seconds() - t > 4) fail_msg("%s: terminate took %g s", path->name, seconds() - t);
+    pthread_join(caller.id, NULL);
+    pthread_join(closer.id, NULL);
+    pthread_join(other.id, NULL);
+    EXPECT(caller.value, PMAP_ECANCELLED);
+    EXPECT(closer.value, 0);
+    EXPECT(other.value, 0);
+}
+
+static void waits(const struct pm_path *path)
+{
+    pmap_pool *pool = pm_path_open(path, 2);
+    EXPECT(pmap_pool_wait(pool, 0), 0);
+    EXPECT(pmap_pool_wait(pool, -1), 0);
+    EXPECT(pmap_pool_wait(pool, NAN), PMAP_EINVAL);
+    EXPECT(pmap_pool_wait(NULL, 0), PMAP_EINVAL);
+    struct thread caller = begin_call(pool), waiter[2] = {{.pool = pool}, {.pool = pool}};
+    start(&caller, call);
+    assert_true(pm_test_wait_until(is_inside, caller.held, 10000));
+    EXPECT(pmap_pool_wait(pool, 0), PMAP_ETIMEDOUT);
+    EXPECT_TEXT("1 call still under way");
+    double t = seconds();
+    EXPECT(pmap_pool_wait(pool, 0.05), PMAP_ETIMEDOUT);
+    assert_true(seconds() - t >= 0.05);
+    start(&waiter[0], wait_for_it);
+    start(&waiter[1], wait_for_it);
+    EXPECT(pmap_pool_wait(pool, 0.01), PMAP_ETIMEDOUT);
+    assert_false(atomic_load(&caller.over)); /* nothing was changed */
+    atomic_store(&caller.held->let_go, 1);
+    EXPECT(pmap_pool_wait(pool, INFINITY), 0);
+    pthread_join(caller.id, NULL);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(waiter[i].id, NULL);
+        EXPECT(waiter[i].value, 0);
+    }
+    EXPECT(caller.value, 0);
+    pmap_free(pool, caller.held);
+    pm_path_close(pool);
+}
+
+/* Bounded: wait, and when that was in vain terminate. */
+static void waits_then_terminates(const struct pm_path *path)
+{
+    pmap_pool *pool = pm_path_open(path, 2);
+    struct thread caller = begin_call(pool);
+    start(&caller, call);
+    assert_true(pm_test_wait_until(is_inside, caller.held, 10000));
+    EXPECT(pmap_pool_wait(pool, 0.01), PMAP_ETIMEDOUT);
+    EXPECT(pmap_pool_terminate(pool, 0.1), 0);
+    pthread_join(caller.id, NULL);
+    EXPECT(caller.value, PMAP_ECANCELLED);
+}
+
+int main(void)
+{
+    static const struct pm_path_test tests[] = {
+        {"twice", twice, PM_ON_ALL},
+        {"all at once", all_at_once, PM_ON_ALL},
+        {"made to hurry", made_to_hurry, PM_ON_ALL},
+        {"waits", waits, PM_ON_ALL},
+        {"waits, then terminates", waits_then_terminates, PM_ON_ALL},
+    };
+    return PM_PATHS_MAIN("close", tests);
+}
