@@ -285,12 +285,16 @@ static double run(struct child *c, const char *group)
 
 static unsigned met, missed;
 
+static double in_unit(double x, enum unit unit)
+{
+    static const double scale[] = {1, 1e-3, 1e-6, 0, 1 / 1048576.0};
+    return unit == GBS ? (double)SUM_BYTES / x : x * scale[unit];
+}
+
 static void show_value(double x, enum unit unit)
 {
     static const char *const names[] = {"ns", "us", "ms", "GB/s", "MiB"};
-    static const double scale[] = {1, 1e-3, 1e-6, 0, 1 / 1048576.0};
-    double shown = unit == GBS ? (double)SUM_BYTES / x : x * scale[unit];
-    printf(" %9.2f %-4s", shown, names[unit]);
+    printf(" %9.2f %-4s", in_unit(x, unit), names[unit]);
 }
 
 static void show(const struct group *g, const struct row *row, int runs)
@@ -314,7 +318,7 @@ static void show(const struct group *g, const struct row *row, int runs)
         printf(" %7.3f", value);
     } else {
         printf(" %14s %7s", "", "");
-        value = value / 1048576.0;
+        value = in_unit(value, row->unit);
     }
     if (row->target > 0) {
         bool good = row->at_least ? value >= row->target : value <= row->target;
