@@ -80,6 +80,7 @@ int pm_board_open(struct pm_board **out, struct pm_arena *arena, unsigned worker
         struct pm_job *job = &b->job[j];
         job->index = j;
         job->board = b;
+        job->spread = spread_of(workers, cpus);
         job->head = &b->head[j];
         atomic_store(&job->serial, j + 1); /* and PM_JOBS more for each call: never the same twice */
         job->range = (struct pm_line *)(void *)(arena->base + l.ranges + j * l.range_each);

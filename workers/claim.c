@@ -387,6 +387,7 @@ bool pm_job_work(struct pm_worker *me, struct pm_job *job)
             pm_job_stop(me->board, job);
             break;
         }
+        if (me->tenure.over) break;
         int64_t begin = pm_now();
         struct visit visit = {.now = begin};
         struct pm_tally *tally = pm_tally_enter(me, job, begin);

@@ -93,7 +93,8 @@ static uint32_t next_round(struct pm_board *board, struct pm_job *job)
         atomic_store(job->head, pm_word(PM_FREE, 0, 0, 0)); /* a worker that comes now reads this round or a later one */
     }
     if (over || last - job->renewed >= RENEW_ROUNDS) {
-        for (uint32_t i = 0, n = board->most < 256 ? board->most : 256; i < n; i++) atomic_store_explicit(&job->range[i].v, pm_range(0, 0, last), R);
+        uint32_t n = board->most < 256 ? board->most : 256; /* all that there may ever be */
+        for (uint32_t i = 0; i < n; i++) atomic_store_explicit(&job->range[i].v, pm_range(0, 0, last), R);
         job->renewed = last;
     }
     return last + 1;

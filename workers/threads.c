@@ -81,7 +81,8 @@ static int threads_open(struct pm_executor **out, const struct pm_setup *setup, 
     t->worker = aligned_alloc(64, (setup->workers * sizeof *t->worker + 63) / 64 * 64);
     t->begun = calloc(setup->workers, sizeof *t->begun);
     t->life = setup->life;
-    int e = t->worker && t->begun ? pm_arena_open(&t->arena, pm_board_bytes(setup->workers), setup->memory + ((size_t)16 << 20), setup->huge) : -ENOMEM;
+    int e = t->worker && t->begun ? 0 : -ENOMEM;
+    if (!e) e = pm_arena_open(&t->arena, pm_board_bytes(setup->workers), setup->memory + ((size_t)16 << 20), setup->huge);
     if (!e) e = pm_heap_open(&t->heap, &t->arena);
     if (!e) e = pm_board_open(&t->board, &t->arena, setup->workers, setup->workers, setup->cpus, setup->spin_ns);
     if (!e) e = pm_arena_commit(&t->arena, (size_t)((char *)(void *)t->board->job[0].word - t->arena.base), (PM_WINDOW + 1u) * 8);
@@ -124,7 +125,8 @@ static int threads_run(struct pm_executor *e, const struct pm_work *work, struct
     void *arg;
     if (work->timeout_ns) return -EOPNOTSUPP;
     if (atomic_load(&t->code)) {
-        (void)snprintf(result->text, sizeof result->text, "the init hook of worker %u returned %d", atomic_load(&t->refused), atomic_load(&t->code));
+        (void)snprintf(result->text, sizeof result->text, "the init hook of worker %u returned %d", atomic_load(&t->refused),
+                       atomic_load(&t->code));
         return -EPIPE;
     }
     pthread_mutex_lock(&t->lock);
