@@ -30,7 +30,7 @@ static int collect(pmap_pool *pool, pmap_future *f, unsigned i, char *results, s
 
 static int broadcast(pmap_pool *pool, struct pm_order_of_work *order, char *results, size_t result_size)
 {
-    unsigned workers = pool->workers;
+    unsigned workers = pmap_pool_workers(pool);
     pmap_future **list = calloc(workers, sizeof *list);
     struct pm_failure *failures = calloc(workers, sizeof *failures);
     size_t n = 0;
@@ -65,6 +65,7 @@ int pmap_broadcast(pmap_pool *pool, pmap_work_fn *function, const void *in, size
     if (!function) e = pm_error(PMAP_EINVAL, "pmap_broadcast: function is NULL");
     else if (!in && bytes) e = pm_error(PMAP_EINVAL, "pmap_broadcast: in is NULL, but %zu bytes of input were expected", bytes);
     else if (!results && result_size) e = pm_error(PMAP_EINVAL, "pmap_broadcast: results is NULL, but result_size is %zu", result_size);
+    else if (pool->rationed) e = pm_error(PMAP_ENOTSUP, "pmap_broadcast: with the option jobserver there may never be all of the workers");
     if (!e) e = pm_submit_options(pool, "pmap_broadcast", options, &order.options);
     if (!e) e = pm_submit_check(pool, "pmap_broadcast", &order);
     if (!e) {

@@ -72,9 +72,9 @@ static bool nothing_pending(void *arg)
     return none;
 }
 
-void pm_futures_drain(pmap_pool *pool)
+int pm_futures_drain(pmap_pool *pool, const char *what, double timeout_s)
 {
-    if (pool->futures->desk) (void)pm_futures_wait(pool, "pmap_pool_close", nothing_pending, pool, -1);
+    return pool->futures->desk ? pm_futures_wait(pool, what, nothing_pending, pool, timeout_s) : 0;
 }
 
 /* ---- Giving in ---- */
@@ -213,6 +213,7 @@ int pm_submit(pmap_pool *pool, const char *what, const struct pm_order_of_work *
         if (one->detached) f->detached++;
         if (order->errand) pm_task_errand(f->desk->tasks, one->entry, one->turn, order->errand - 1);
         else pm_task_announce(f->desk->tasks, one->entry, one->turn);
+        if (pool->ops->rouse) pool->ops->rouse(pool->executor);
         if (f->watched && pool->ops == &pm_serial) pm_futures_ring(pool); /* who then polls runs it */
     }
     pthread_mutex_unlock(&f->lock);
@@ -377,7 +378,7 @@ int pm_futures_wait(pmap_pool *pool, const char *what, bool (*ready)(void *arg),
         if (ready(arg)) return 0;
         int e = pool->ops->attend(pool->executor, late);
         if (e < 0 && ready(arg)) return 0;
-        if (e == -EPIPE) return pm_error(PMAP_EBROKEN, "%s: workers die without any progress", what);
+        if (e == -EPIPE) return pm_broken(pool, what);
         if (e < 0) return pm_error(PMAP_ECANCELLED, "%s: the pool was terminated meanwhile", what);
         int64_t left = limit == INT64_MAX ? TICK : limit - (pm_now() - begin);
         if (left <= 0) return ready(arg) ? 0 : pm_error(PMAP_ETIMEDOUT, "%s: not finished within %g s", what, timeout_s);

@@ -61,7 +61,8 @@ struct pmap_completed {
 
 int pm_futures_init(pmap_pool *pool);
 int pm_futures_open(pmap_pool *pool, const char *what); /* makes the desk ready: 0, PMAP_ENOTSUP, ... */
-void pm_futures_drain(pmap_pool *pool);      /* an orderly close: waits for everything that was given in */
+/* Waits for everything that was given in, as pm_futures_wait() below. */
+int pm_futures_drain(pmap_pool *pool, const char *what, double timeout_s);
 void pm_futures_cancel(pmap_pool *pool);     /* terminate: nothing queued is started any more */
 void pm_futures_close(pmap_pool *pool, bool forked); /* frees all futures */
 

@@ -75,7 +75,7 @@ static int make(pmap_pool *pool, const char *what, const struct pm_order_of_work
                 pmap_stream **out)
 {
     pmap_stream *s = calloc(1, sizeof *s);
-    size_t window = o->window ? o->window : (size_t)WINDOW_A_WORKER * pool->workers;
+    size_t window = o->window ? o->window : (size_t)WINDOW_A_WORKER * pmap_pool_workers(pool);
     if (window > MOST_WINDOW) window = MOST_WINDOW;
     if (s) {
         s->item = calloc(window, sizeof *s->item);

@@ -165,7 +165,11 @@ static int attend(struct pmap_pipeline *p, bool late)
     for (size_t i = 0; i < p->count; i++) {
         pmap_pool *pool = p->stage[i].pool;
         int e = pool->ops->attend(pool->executor, late);
-        if (e == -EPIPE) return pm_error(PMAP_EBROKEN, "pmap_pipeline_next: workers of stage %zu die without any progress", i);
+        if (e == -EPIPE) {
+            char what[60];
+            (void)snprintf(what, sizeof what, "pmap_pipeline_next: stage %zu", i);
+            return pm_broken(pool, what);
+        }
         if (e < 0) return pm_error(PMAP_ECANCELLED, "pmap_pipeline_next: the pool of stage %zu was terminated", i);
         worked |= e;
     }

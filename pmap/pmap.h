@@ -99,10 +99,10 @@ typedef struct pmap_options {
     int no_huge_pages;       /* 1 = never ask for huge pages */
 
     /* A worker's life.  The hooks run in every kind of pool; all that follows them needs processes. */
-    pmap_hook_fn *init;      /* when a worker begins, also one that replaces another; NULL = none */
+    pmap_hook_fn *init;      /* when a worker begins, also one that replaces another, and each thread that runs tasks; NULL = none */
     pmap_hook_fn *exit;      /* when it leaves in order, not when it dies; it has one second (in pmap_pool_terminate(): the grace) */
     void *hook_arg;          /* handed to both; a worker sees the memory behind it as it was when the pool opened */
-    size_t recycle_items;    /* a worker is replaced after so many items; 0 = never.  Tuned chunks are not longer than that */
+    size_t recycle_items;    /* a worker is replaced after so many items or tasks; 0 = never.  Tuned chunks are not longer than that */
     size_t recycle_bytes;    /* ... after its private memory has grown by so much */
     double recycle_s;        /* ... at the first chunk that ends when it is so old.  All three are checked between chunks */
     unsigned most_workers;   /* up to which pmap_pool_resize() may go; 0 = the largest of `workers`, the CPUs and 8 */
@@ -124,9 +124,9 @@ typedef struct pmap_options {
  * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP (also: more than PMAP_NESTED pools one in the other), PMAP_ESYSTEM. */
 PMAP_API int pmap_pool_open(pmap_pool **pool, const pmap_options *options);
 
-/* Waits until no call of any thread is under way on the pool, at most timeout_s seconds (0 = only asks, negative = without limit); the
- * pool stays open.  With it a close is bounded: wait so long, then pmap_pool_terminate().  Any thread of the opening process.
- * Errors: PMAP_ETIMEDOUT, PMAP_EINVAL, PMAP_ECLOSED, PMAP_EFORK. */
+/* Waits until everything that was given in has finished and no call of any thread is under way on the pool, at most timeout_s seconds (0 =
+ * only asks, negative = without limit); the pool stays open.  With it a close is bounded: wait so long, then pmap_pool_terminate().  Any thread of the opening process.
+ * Errors: PMAP_ETIMEDOUT, PMAP_EINVAL, PMAP_EBROKEN, PMAP_ECANCELLED, PMAP_ECLOSED, PMAP_EFORK. */
 PMAP_API int pmap_pool_wait(pmap_pool *pool, double timeout_s);
 
 /* Finishes calls of other threads that are under way, then ends the workers and frees all of the pool, its pmap_alloc() memory included.
@@ -144,8 +144,8 @@ PMAP_API int pmap_pool_close(pmap_pool *pool);
 PMAP_API int pmap_pool_terminate(pmap_pool *pool, double grace_s);
 
 /* From now on the pool has so many workers, 1 to options->most_workers; also while calls run.  Does not wait: new workers join calls that
- * run as soon as they are forked; those too many leave when their chunk is done (ZeroMQ: within half a second).  When a fork fails it is
- * tried again.  Any thread of the opening process.
+ * run as soon as they are forked; those too many leave when their chunk is done (ZeroMQ: within half a second).  A pmap_broadcast() that is
+ * under way comes to its end first.  When a fork fails it is tried again.  Any thread of the opening process.
  * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ECLOSED, PMAP_EFORK, PMAP_EBROKEN, PMAP_ENOTSUP (not a pool of processes), PMAP_ESYSTEM;
  * the pool is then as it was. */
 PMAP_API int pmap_pool_resize(pmap_pool *pool, unsigned workers);
@@ -462,7 +462,8 @@ PMAP_API void pmap_pipeline_close(pmap_pipeline *pipeline); /* at any time: what
 
 /* function(in) once on every worker: results[i] is worker i's, the first result_size bytes of it, zeroes where it is shorter.  Blocks.  A worker
  * that dies over it does it again when it has been replaced (option retries).  Failures are listed by pmap_failures(), item = worker.
- * Of the options `done` and `result_max` are not used.  Errors: those of pmap_submit(), PMAP_EITEMS, PMAP_EBROKEN, PMAP_ECANCELLED. */
+ * Of the options `done` and `result_max` are not used.  Not in a pool with the option jobserver (PMAP_ENOTSUP), which may never have all of them.
+ * Errors: those of pmap_submit(), PMAP_EITEMS, PMAP_EBROKEN, PMAP_ECANCELLED. */
 PMAP_API int pmap_broadcast(pmap_pool *pool, pmap_work_fn *function, const void *in, size_t bytes, void *results, size_t result_size,
                             const pmap_submit_options *options);
 

@@ -215,6 +215,7 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
     pool->ops = executors[o.executor];
     atomic_store(&pool->workers, setup.workers);
     pool->most = setup.most;
+    pool->rationed = setup.jobserver;
     pool->maps_only = setup.zmq;
     pool->spin_ns = setup.workers < cpus ? setup.spin_ns : 0;
     pool->forks = forks;
@@ -310,7 +311,7 @@ static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
     while (!drop && under_way(pool)) pthread_cond_wait(&pool->quiet, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
     if (drop) pm_futures_cancel(pool);
-    else pm_futures_drain(pool);
+    else (void)pm_futures_drain(pool, what, -1);
     int e = pool->ops->end(pool->executor, drop ? grace_ns : -1);
     pthread_mutex_lock(&pool->lock);
     while (under_way(pool)) pthread_cond_wait(&pool->quiet, &pool->lock); /* the executor has ended */
@@ -332,6 +333,7 @@ int pmap_pool_wait(pmap_pool *pool, double timeout_s)
     bool ever = timeout_s < 0 || timeout_s > 1e9;
     if (timeout_s != timeout_s) e = pm_error(PMAP_EINVAL, "pmap_pool_wait: timeout_s is not a number");
     int64_t at = pm_now() + (ever || e ? 0 : to_ns(timeout_s));
+    if (!e) e = pm_futures_drain(pool, "pmap_pool_wait", timeout_s);
     struct timespec until = {.tv_sec = (time_t)(at / 1000000000), .tv_nsec = (long)(at % 1000000000)};
     pthread_mutex_lock(&pool->lock);
     pool->waiters++;
@@ -356,9 +358,15 @@ int pmap_pool_terminate(pmap_pool *pool, double grace_s)
     return end(pool, "pmap_pool_terminate", true, to_ns(grace_s));
 }
 
-int pmap_pool_resize(pmap_pool *pool, unsigned workers)
+int pm_broken(pmap_pool *pool, const char *what)
 {
     char text[200] = "";
+    pool->ops->why(pool->executor, text, sizeof text);
+    return pm_error(PMAP_EBROKEN, "%s: %s", what, text);
+}
+
+int pmap_pool_resize(pmap_pool *pool, unsigned workers)
+{
     int e = pm_pool_enter(pool, "pmap_pool_resize");
     if (e) return e;
     if (!pool->ops->resize)
@@ -366,11 +374,11 @@ int pmap_pool_resize(pmap_pool *pool, unsigned workers)
     else if (workers < 1 || workers > pool->most)
         e = pm_error(PMAP_EINVAL, "pmap_pool_resize: workers is %u; expected 1 to %u (options->most_workers)", workers, pool->most);
     else {
-        pthread_mutex_lock(&pool->lock); /* so that of two calls at once the same is last here and there */
-        e = pool->ops->resize(pool->executor, workers, text, sizeof text);
+        pthread_mutex_lock(&pool->futures->errands); /* a broadcast wants the workers that it began with */
+        e = pool->ops->resize(pool->executor, workers);
         if (!e) atomic_store(&pool->workers, workers);
-        pthread_mutex_unlock(&pool->lock);
-        if (e == -EPIPE) e = pm_error(PMAP_EBROKEN, "pmap_pool_resize: %s", text);
+        pthread_mutex_unlock(&pool->futures->errands);
+        if (e == -EPIPE) e = pm_broken(pool, "pmap_pool_resize");
         else if (e) e = pm_error_system(e, "pmap_pool_resize");
     }
     pm_pool_leave(pool);

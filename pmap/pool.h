@@ -19,6 +19,7 @@ struct pmap_pool {
     struct pm_executor *executor;
     struct pm_objects *objects; /* what was loaded when the workers were forked */
     atomic_uint workers;
+    bool rationed;              /* by make's jobserver */
     unsigned most, forks;       /* `forks`: of this process when the pool was opened */
     int64_t spin_ns;            /* how long a thread that waits for a task spins first */
     bool maps_only;             /* the ZeroMQ channel: nobody would send a task while the program is elsewhere */
@@ -38,6 +39,7 @@ struct pmap_pool {
 
 /* error.c: sets the calling thread's text and returns `error`. */
 int pm_error(int error, const char *format, ...) PMAP_PRINTF(2, 3);
+int pm_broken(pmap_pool *pool, const char *what); /* PMAP_EBROKEN, with the cause */
 int pm_error_system(int error, const char *doing); /* from a -errno of the layers below */
 
 /* May this process use the pool for `what`?  0, PMAP_EFORK, PMAP_EINVAL, PMAP_ECLOSED. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -19,11 +20,12 @@ struct pm_mate {
     struct pm_hand hand;
 };
 
-void pm_crew_init(struct pm_crew *crew, const struct pm_executor *executor, unsigned workers)
+void pm_crew_init(struct pm_crew *crew, const struct pm_executor *executor, const struct pm_setup *setup)
 {
     memset(crew, 0, sizeof *crew);
     crew->executor = executor;
-    crew->workers = workers;
+    crew->workers = setup->workers;
+    crew->life = setup->life;
     crew->desk.bell = -1;
     pthread_mutex_init(&crew->lock, NULL);
 }
@@ -37,17 +39,37 @@ static void ring(struct pm_hand *hand)
     }
 }
 
+void pm_crew_refuse(struct pm_crew *crew, unsigned worker, int code)
+{
+    int none = 0;
+    if (atomic_compare_exchange_strong(&crew->code, &none, code)) atomic_store(&crew->refused, worker); /* the first one is told */
+}
+
+void pm_crew_why(const struct pm_crew *crew, char *text, size_t bytes)
+{
+    (void)snprintf(text, bytes, "the init hook of worker %u returned %d", atomic_load(&crew->refused), atomic_load(&crew->code));
+}
+
 static void *serve(void *arg)
 {
     struct pm_mate *mate = arg;
     struct pm_crew *crew = mate->crew;
+    struct pm_hand *hand = &mate->hand;
     pm_inside = crew->executor;
-    for (;;) {
+    int code = crew->life.init ? crew->life.init(hand->index, &hand->run.state, crew->life.arg) : 0;
+    if (code) {
+        pm_crew_refuse(crew, hand->index, code);
+        pm_event_notify(&hand->tasks->done, INT_MAX); /* who waits looks whether the pool is broken */
+        return NULL;
+    }
+    while (!atomic_load(&crew->ended)) {
         uint32_t key = pm_event_key(&crew->work);
-        if (atomic_load(&crew->ended)) return NULL;
-        if (pm_task_work(&mate->hand)) continue;
+        if (atomic_load(&crew->ended)) break;
+        if (pm_task_work(hand)) continue;
         (void)pm_event_wait(&crew->work, key, -1);
     }
+    if (crew->life.exit) (void)crew->life.exit(hand->index, &hand->run.state, crew->life.arg);
+    return NULL;
 }
 
 static int start(struct pm_crew *crew)
@@ -72,7 +94,7 @@ static int prepare(struct pm_crew *crew, struct pm_arena *arena, size_t at)
     if (bell < 0) return -EMFILE;
     size_t bytes = crew->workers * sizeof *crew->mate;
     crew->mate = aligned_alloc(128, bytes);
-    int e = crew->mate ? pm_tasks_open(&tasks, arena, at, crew->workers, &crew->work) : -ENOMEM;
+    int e = crew->mate ? pm_tasks_open(&tasks, arena, at, crew->workers, crew->workers, &crew->work) : -ENOMEM;
     if (e) {
         free(crew->mate);
         crew->mate = NULL;
@@ -105,6 +127,7 @@ bool pm_crew_help(struct pm_crew *crew)
     const struct pm_executor *outer = pm_inside;
     if (pthread_mutex_trylock(&crew->lock)) return false; /* another thread is in one: this one's time-out goes on meanwhile */
     pm_inside = crew->executor;
+    if (crew->desk.tasks) crew->mate[0].hand.run.state = crew->state;
     bool worked = crew->desk.tasks && !atomic_load(&crew->ended) && pm_task_work(&crew->mate[0].hand);
     pm_inside = outer;
     pthread_mutex_unlock(&crew->lock);

@@ -15,11 +15,19 @@ struct pm_crew {
     struct pm_mate *mate;             /* one a worker */
     unsigned workers, started;
     const struct pm_executor *executor; /* for pm_inside */
+    struct pm_life life;              /* its hooks run in each thread, at its begin and end */
+    void *state;                      /* without threads: of whoever helps */
+    atomic_int code;                  /* what an init hook returned; not 0: the pool is broken */
+    atomic_uint refused;              /* that of this worker */
     atomic_bool ended;
     pthread_mutex_t lock;             /* one opens it */
 };
 
-void pm_crew_init(struct pm_crew *crew, const struct pm_executor *executor, unsigned workers);
+void pm_crew_init(struct pm_crew *crew, const struct pm_executor *executor, const struct pm_setup *setup);
+
+/* A worker's init hook has returned a code; and what there is to say of it. */
+void pm_crew_refuse(struct pm_crew *crew, unsigned worker, int code);
+void pm_crew_why(const struct pm_crew *crew, char *text, size_t bytes);
 
 /* Makes the tables at `at` of the arena when they are not there yet, and starts the threads when `threads` is set.  NULL with *error. */
 struct pm_desk *pm_crew_desk(struct pm_crew *crew, struct pm_arena *arena, size_t at, bool threads, int *error);

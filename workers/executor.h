@@ -126,8 +126,10 @@ struct pm_executor_ops {
     void (*fresh)(struct pm_executor *executor, const void *p, size_t bytes); /* new memory: idle workers may map it ahead */
     bool (*shares)(struct pm_executor *executor, const void *p, size_t bytes); /* do the workers see it without a copy? */
     unsigned (*pids)(struct pm_executor *executor, int *pids, unsigned most);
-    /* Processes only, else NULL: from now on so many workers.  Does not wait for them.  0, -ECANCELED, -EPIPE with text, -errno. */
-    int (*resize)(struct pm_executor *executor, unsigned workers, char *text, size_t bytes);
+    /* Processes only, else NULL: from now on so many workers.  Does not wait for them.  0, -ECANCELED, -EPIPE, -errno. */
+    int (*resize)(struct pm_executor *executor, unsigned workers);
+    void (*rouse)(struct pm_executor *executor); /* a task was given in: workers that rest are to come back.  NULL: they never do */
+    void (*why)(struct pm_executor *executor, char *text, size_t bytes); /* behind -EPIPE: what broke it */
 };
 
 /* The executor whose function the calling thread runs just now: a call from there on the same one would wait for itself. */

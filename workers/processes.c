@@ -175,8 +175,9 @@ static int processes_open(struct pm_executor **out, const struct pm_setup *setup
 }
 
 /* Why the pool is broken. */
-static void say(char *text, size_t bytes, struct pm_processes *p)
+static void processes_why(struct pm_executor *e, char *text, size_t bytes)
 {
+    struct pm_processes *p = mine(e);
     int cause = atomic_load(&p->board->broken_cause), n;
     uint32_t hook = atomic_load(&p->board->broken_hook);
     if (hook) n = snprintf(text, bytes, "the init hook of worker %u ", (unsigned)atomic_load(&p->board->broken_worker));
@@ -189,18 +190,17 @@ static void say(char *text, size_t bytes, struct pm_processes *p)
     else (void)snprintf(text, bytes, "exited with status %d", WEXITSTATUS(cause));
 }
 
-static int processes_resize(struct pm_executor *e, unsigned workers, char *text, size_t bytes)
+static int processes_resize(struct pm_executor *e, unsigned workers)
 {
     struct pm_processes *p = mine(e);
     int error = pm_processes_check(p);
     if (error) return error;
-    if (atomic_load(&p->board->broken)) {
-        say(text, bytes, p);
-        return -EPIPE;
-    }
+    if (atomic_load(&p->board->broken)) return -EPIPE;
     pthread_mutex_lock(&p->lock);
-    error = atomic_load(&p->ending) ? -ECANCELED : pm_board_resize(p->board, &p->arena, workers);
-    if (!error) order(p, (struct pm_order){PM_ORDER_LOOK, 0});
+    if (atomic_load(&p->ending)) error = -ECANCELED;
+    if (!error && p->desk.tasks) error = pm_tasks_grow(p->desk.tasks, &p->arena, workers); /* first: no worker is without its hints */
+    if (!error) error = pm_board_resize(p->board, &p->arena, workers);
+    if (!error) order(p, (struct pm_order){.what = PM_ORDER_LOOK});
     pthread_mutex_unlock(&p->lock);
     if (!error) pm_board_wake_all(p->board); /* who is to leave looks at it when it wakes up */
     return error;
@@ -430,7 +430,7 @@ static struct pm_desk *processes_desk(struct pm_executor *e, int *error)
     *error = 0;
     pthread_mutex_lock(&p->lock);
     if (!*error && !p->desk.tasks) {
-        *error = pm_tasks_open(&tasks, &p->arena, p->board->tasks_at, p->setup.most, &p->board->work);
+        *error = pm_tasks_open(&tasks, &p->arena, p->board->tasks_at, p->board->workers, p->setup.most, &p->board->work);
         if (!*error) {
             pm_desk_open(&p->desk, tasks, &p->arena, p->setup.bell);
             atomic_store(&p->board->tasks, tasks); /* the workers look for tasks from now on */
@@ -440,12 +440,22 @@ static struct pm_desk *processes_desk(struct pm_executor *e, int *error)
     return *error ? NULL : &p->desk;
 }
 
+static void processes_rouse(struct pm_executor *e)
+{
+    struct pm_processes *p = mine(e);
+    if (!atomic_load(&p->board->resting)) return;
+    pthread_mutex_lock(&p->lock);
+    order(p, (struct pm_order){.what = PM_ORDER_LOOK});
+    pthread_mutex_unlock(&p->lock);
+}
+
 static int processes_attend(struct pm_executor *e, bool late)
 {
     struct pm_processes *p = mine(e);
     if (late) {
         struct pm_tasks *tasks = atomic_load(&p->board->tasks);
         (void)pm_processes_check(p);
+        processes_rouse(e); /* should an order have been lost with a supervisor */
         /* Who was woken for a task may have been stopped before it took it; the others sleep. */
         if (tasks && pm_task_waiting(tasks)) pm_board_wake_all(p->board);
     }
@@ -490,7 +500,7 @@ static int processes_run(struct pm_executor *e, const struct pm_work *work, stru
     expect(p);
     while (i + 1 < sizeof channels / sizeof channels[0] && !channels[i]->fits(p, work)) i++;
     int error = channels[i]->run(p, work, result);
-    if (error == -EPIPE) say(result->text, sizeof result->text, p);
+    if (error == -EPIPE) processes_why(e, result->text, sizeof result->text);
     if (error == -ECANCELED || (error == 0 && atomic_load(&p->ending))) {
         result->cancelled = true;
         error = 0;
@@ -528,4 +538,5 @@ const struct pm_executor_ops pm_processes = {
     .timed = processes_timed, .run = processes_run, .end = processes_end, .close = processes_close,
     .forked = processes_forked, .abandon = processes_abandon, .heap = processes_heap, .fresh = processes_fresh,
     .shares = processes_shares, .pids = processes_pids, .resize = processes_resize,
+    .rouse = processes_rouse, .why = processes_why,
 };

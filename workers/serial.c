@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +22,6 @@ struct serial {
     atomic_bool ended;
     struct pm_life life;
     void *state;           /* of the one worker, which is whoever calls */
-    int code;              /* what the init hook returned; not 0: nothing is run */
 };
 
 struct serial_run {
@@ -58,7 +56,7 @@ static void serial_close(struct pm_executor *e)
 static void serial_end_and_close(struct pm_executor *e)
 {
     struct serial *s = mine(e);
-    if (s->life.exit && s->code == 0) (void)s->life.exit(0, &s->state, s->life.arg);
+    if (s->life.exit && atomic_load(&s->crew.code) == 0) (void)s->life.exit(0, &s->state, s->life.arg);
     serial_close(e);
 }
 
@@ -68,7 +66,7 @@ static int serial_open(struct pm_executor **out, const struct pm_setup *setup, c
     (void)text, (void)bytes;
     if (!s) return -ENOMEM;
     pthread_mutex_init(&s->lock, NULL);
-    pm_crew_init(&s->crew, (struct pm_executor *)(void *)s, 1);
+    pm_crew_init(&s->crew, (struct pm_executor *)(void *)s, setup);
     int e = pm_arena_open(&s->arena, pm_tasks_bytes(1), setup->memory + ((size_t)16 << 20), setup->huge);
     if (!e) e = pm_heap_open(&s->heap, &s->arena);
     if (e) {
@@ -76,7 +74,9 @@ static int serial_open(struct pm_executor **out, const struct pm_setup *setup, c
         return e;
     }
     s->life = setup->life;
-    if (s->life.init) s->code = s->life.init(0, &s->state, s->life.arg);
+    int code = s->life.init ? s->life.init(0, &s->state, s->life.arg) : 0;
+    if (code) pm_crew_refuse(&s->crew, 0, code);
+    s->crew.state = s->state;
     *out = (struct pm_executor *)(void *)s;
     return 0;
 }
@@ -84,8 +84,8 @@ static int serial_open(struct pm_executor **out, const struct pm_setup *setup, c
 static int serial_run(struct pm_executor *e, const struct pm_work *work, struct pm_result *result)
 {
     struct serial_run r = {.serial = mine(e), .work = work};
-    if (r.serial->code) {
-        (void)snprintf(result->text, sizeof result->text, "the init hook of worker 0 returned %d", r.serial->code);
+    if (atomic_load(&r.serial->crew.code)) {
+        pm_crew_why(&r.serial->crew, result->text, sizeof result->text);
         return -EPIPE;
     }
     pthread_mutex_lock(&r.serial->lock);
@@ -134,9 +134,17 @@ static struct pm_desk *serial_desk(struct pm_executor *e, int *error)
 
 static int serial_attend(struct pm_executor *e, bool late)
 {
+    struct serial *s = mine(e);
     (void)late;
-    return pm_crew_help(&mine(e)->crew) ? 1 : atomic_load(&mine(e)->ended) ? -ECANCELED : 0;
+    if (atomic_load(&s->crew.code)) return -EPIPE;
+    if (s->life.init && pm_inside == e) return 0;
+    if (s->life.init && pthread_mutex_trylock(&s->lock)) return 0; /* the state is in use by a map; a later look will do */
+    bool worked = pm_crew_help(&s->crew);
+    if (s->life.init) pthread_mutex_unlock(&s->lock);
+    return worked ? 1 : atomic_load(&s->ended) ? -ECANCELED : 0;
 }
+
+static void serial_why(struct pm_executor *e, char *text, size_t bytes) { pm_crew_why(&mine(e)->crew, text, bytes); }
 
 static struct pm_heap *serial_heap(struct pm_executor *e) { return mine(e)->heap; }
 
@@ -144,4 +152,5 @@ const struct pm_executor_ops pm_serial = {
     .name = "serial", .open = serial_open, .desk = serial_desk, .attend = serial_attend, .kill = pm_local_kill,
     .run = serial_run, .end = serial_end, .close = serial_end_and_close, .forked = pm_local_forked,
     .abandon = serial_close, .heap = serial_heap, .fresh = pm_local_fresh, .shares = pm_local_shares, .pids = pm_local_pids,
+    .why = serial_why,
 };

@@ -16,12 +16,12 @@
 static size_t up(size_t n) { return (n + 4095) & ~(size_t)4095; }
 static size_t head_bytes(unsigned workers) { return up(sizeof(struct pm_tasks) + workers * sizeof(struct pm_hints)); }
 
-size_t pm_tasks_bytes(unsigned workers)
+size_t pm_tasks_bytes(unsigned most)
 {
-    return head_bytes(workers) + PM_POSITIONS * sizeof(uint32_t) + PM_TASKS * sizeof(struct pm_entry);
+    return head_bytes(most) + PM_POSITIONS * sizeof(uint32_t) + PM_TASKS * sizeof(struct pm_entry);
 }
 
-int pm_tasks_open(struct pm_tasks **out, struct pm_arena *arena, size_t at, unsigned workers, struct pm_event *work)
+int pm_tasks_open(struct pm_tasks **out, struct pm_arena *arena, size_t at, unsigned workers, unsigned most, struct pm_event *work)
 {
     int e = pm_arena_commit(arena, at, head_bytes(workers));
     if (e) return e;
@@ -30,10 +30,20 @@ int pm_tasks_open(struct pm_tasks **out, struct pm_arena *arena, size_t at, unsi
     t->workers = workers;
     t->work = work;
     t->hints = (struct pm_hints *)(void *)(base + sizeof *t);
-    t->ring = (_Atomic uint32_t *)(void *)(base + head_bytes(workers));
-    t->entry = (struct pm_entry *)(void *)(base + head_bytes(workers) + PM_POSITIONS * sizeof(uint32_t));
+    t->ring = (_Atomic uint32_t *)(void *)(base + head_bytes(most));
+    t->entry = (struct pm_entry *)(void *)(base + head_bytes(most) + PM_POSITIONS * sizeof(uint32_t));
     *out = t;
     return 0;
+}
+
+int pm_tasks_grow(struct pm_tasks *t, struct pm_arena *arena, unsigned workers)
+{
+    unsigned had = atomic_load(&t->workers);
+    if (workers <= had) return 0;
+    size_t at = (size_t)((char *)t - arena->base), from = head_bytes(had), to = head_bytes(workers);
+    int e = to > from ? pm_arena_commit(arena, at + from, to - from) : 0;
+    if (!e) atomic_store(&t->workers, workers);
+    return e;
 }
 
 /* ---- The application ---- */
@@ -65,7 +75,7 @@ bool pm_task_cancel(struct pm_tasks *t, uint32_t index, uint32_t turn)
 
 bool pm_task_waiting(struct pm_tasks *t)
 {
-    return atomic_load(&t->orphans) || atomic_load(&t->next) != atomic_load(&t->tail);
+    return atomic_load(&t->orphans) || atomic_load(&t->errands) || atomic_load(&t->next) != atomic_load(&t->tail);
 }
 
 /* ---- A worker ---- */
@@ -247,9 +257,9 @@ static void orphan(struct pm_tasks *t, unsigned slot, uint32_t k)
 {
     bool marked = false;
     for (unsigned i = 0; i < t->workers; i++) marked |= atomic_load(&t->hints[i].orphan) == k;
-    for (unsigned i = 0; i < t->workers && !marked; i++) {
+    for (unsigned i = 0, n = t->workers; i < n && !marked; i++) {
         uint32_t none = 0;
-        if (atomic_compare_exchange_strong(&t->hints[(slot + i) % t->workers].orphan, &none, k)) break;
+        if (atomic_compare_exchange_strong(&t->hints[(slot + i) % n].orphan, &none, k)) break;
     }
     uint32_t mark = (uint32_t)atomic_fetch_add(&t->retries, 1) + 1; /* never the same twice in a row */
     atomic_store(&t->orphans, mark ? mark : 1);

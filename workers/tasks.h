@@ -74,7 +74,7 @@ struct pm_tasks {
     alignas(128) struct pm_event done;  /* threads of the application sleep here; notified for each finished task */
     _Atomic uint32_t bell;              /* the application: it wants its descriptor to become readable */
     _Atomic uint64_t retries;           /* the supervisor: tasks run again, and failed by deaths */
-    uint32_t workers;
+    _Atomic uint32_t workers;           /* the application: that have hints; never falls */
     struct pm_event *work;              /* where the workers sleep */
     struct pm_entry *entry;
     _Atomic uint32_t *ring;
@@ -82,9 +82,11 @@ struct pm_tasks {
     int bell_fd;                        /* of workers that are threads; -1: the supervisor rings */
 };
 
-/* Bytes of arena that the tables need; and makes them at `at`, in memory that is new.  The entries and the ring are not committed. 0 or -errno. */
-size_t pm_tasks_bytes(unsigned workers);
-int pm_tasks_open(struct pm_tasks **tasks, struct pm_arena *arena, size_t at, unsigned workers, struct pm_event *work);
+/* Bytes of arena that the tables for at most so many workers need; and makes them at `at`, in memory that is new, for `workers` of them.  The
+ * entries and the ring are not committed.  0 or -errno. */
+size_t pm_tasks_bytes(unsigned most);
+int pm_tasks_open(struct pm_tasks **tasks, struct pm_arena *arena, size_t at, unsigned workers, unsigned most, struct pm_event *work);
+int pm_tasks_grow(struct pm_tasks *tasks, struct pm_arena *arena, unsigned workers); /* there may be so many from now on */
 
 /* ---- The application ---- */
 

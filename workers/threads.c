@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <omp.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,8 +26,6 @@ struct threads {
     atomic_bool ended;
     struct pm_life life;
     bool *begun;          /* whose init hook has returned 0 */
-    atomic_int code;      /* what one returned; then nothing is run */
-    atomic_uint refused;  /* whose */
 };
 
 static struct threads *mine(struct pm_executor *e) { return (struct threads *)(void *)e; }
@@ -51,9 +48,9 @@ static void run_init(struct threads *t)
     int n = (int)t->board->workers;
 #pragma omp parallel for num_threads(n) schedule(static, 1)
     for (int i = 0; i < n; i++) {
-        int code = t->life.init((unsigned)i, &t->worker[i].run.state, t->life.arg), none = 0;
+        int code = t->life.init((unsigned)i, &t->worker[i].run.state, t->life.arg);
         t->begun[i] = code == 0;
-        if (code && atomic_compare_exchange_strong(&t->code, &none, code)) atomic_store(&t->refused, (unsigned)i);
+        if (code) pm_crew_refuse(&t->crew, (unsigned)i, code);
     }
 }
 
@@ -77,7 +74,7 @@ static int threads_open(struct pm_executor **out, const struct pm_setup *setup, 
     (void)text, (void)bytes;
     if (!t) return -ENOMEM;
     pthread_mutex_init(&t->lock, NULL);
-    pm_crew_init(&t->crew, (struct pm_executor *)(void *)t, setup->workers);
+    pm_crew_init(&t->crew, (struct pm_executor *)(void *)t, setup);
     t->worker = aligned_alloc(64, (setup->workers * sizeof *t->worker + 63) / 64 * 64);
     t->begun = calloc(setup->workers, sizeof *t->begun);
     t->life = setup->life;
@@ -124,9 +121,8 @@ static int threads_run(struct pm_executor *e, const struct pm_work *work, struct
     struct pm_failures failures = {0};
     void *arg;
     if (work->timeout_ns) return -EOPNOTSUPP;
-    if (atomic_load(&t->code)) {
-        (void)snprintf(result->text, sizeof result->text, "the init hook of worker %u returned %d", atomic_load(&t->refused),
-                       atomic_load(&t->code));
+    if (atomic_load(&t->crew.code)) {
+        pm_crew_why(&t->crew, result->text, sizeof result->text);
         return -EPIPE;
     }
     pthread_mutex_lock(&t->lock);
@@ -166,8 +162,10 @@ static struct pm_desk *threads_desk(struct pm_executor *e, int *error)
 static int threads_attend(struct pm_executor *e, bool late)
 {
     (void)late;
-    return atomic_load(&mine(e)->ended) ? -ECANCELED : 0;
+    return atomic_load(&mine(e)->crew.code) ? -EPIPE : atomic_load(&mine(e)->ended) ? -ECANCELED : 0;
 }
+
+static void threads_why(struct pm_executor *e, char *text, size_t bytes) { pm_crew_why(&mine(e)->crew, text, bytes); }
 
 static struct pm_heap *threads_heap(struct pm_executor *e) { return mine(e)->heap; }
 
@@ -175,4 +173,5 @@ const struct pm_executor_ops pm_threads = {
     .name = "threads", .open = threads_open, .desk = threads_desk, .attend = threads_attend, .kill = pm_local_kill,
     .run = threads_run, .end = threads_end, .close = threads_end_and_close, .forked = pm_local_forked,
     .abandon = threads_close, .heap = threads_heap, .fresh = pm_local_fresh, .shares = pm_local_shares, .pids = pm_local_pids,
+    .why = threads_why,
 };
