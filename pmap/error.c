@@ -36,7 +36,7 @@ const char *pmap_strerror(int error)
     case PMAP_EINVAL: return "an argument is wrong";
     case PMAP_ENOMEM: return "not enough memory";
     case PMAP_EITEMS: return "some items failed";
-    case PMAP_ECLOSED: return "the pool is closed";
+    case PMAP_ECLOSED: return "the pool or queue is closed";
     case PMAP_EFORK: return "the pool belongs to another process";
     case PMAP_EBROKEN: return "workers die without any progress";
     case PMAP_EFUNCTION: return "the function was loaded after the pool opened";

@@ -691,6 +691,88 @@ PMAP_API int pmap_accumulator_share(const pmap_accumulator *accumulator, unsigne
 /* The sum of all; exact when nobody adds meanwhile.  PMAP_EINVAL. */
 PMAP_API int pmap_accumulator_get(const pmap_accumulator *accumulator, int64_t *value);
 
+/* ---- A queue between processes and threads, with or without a pool ---- */
+
+/* A bounded queue of messages of any size up to a limit.  It is used by the thread that opened it, by all other
+ * threads, by processes forked after it was opened, and, when it lies in a pool's memory (option `pool`), by that
+ * pool's workers, which get the pointer through `arg` (with arg_size 0): the pointer is the same in all of them.
+ * Anybody may put and get.
+ *
+ * A process or thread that is killed at any instruction inside these calls loses and doubles no message that was
+ * put, and blocks nobody: a put has happened or not, a message is got or still there.  Messages of one thread arrive
+ * in its order; those of several threads about in the order of their puts.  A message that was given back
+ * (pmap_queue_cancel(), a death while it was read) comes again, and then later than its turn. Nobody waits for a
+ * slow or stopped one, but for what it holds: one slot.  All must be in one PID namespace. */
+typedef struct pmap_queue pmap_queue;
+
+typedef struct pmap_queue_options {
+    size_t size;             /* set by PMAP_QUEUE_OPTIONS_INIT */
+    size_t items;            /* messages it holds at most, 1 to 16777216; 0 = 64 */
+    size_t message_bytes;    /* of a message at most; 0 = 65536.  Address space until it is used; but in a pool's memory items
+                                times so much is taken at once */
+    size_t bytes;            /* in it at most, over all messages; 0 = no limit.  Each thread that puts at the same moment may
+                                exceed it by one message.  With a limit each put looks at every slot */
+    unsigned participants;   /* threads, in all processes together, that use it at the same time, at most 4095; 0 = 256.  One
+                                that has ended does not count */
+    int spin_us;             /* how long who waits spins before it sleeps: 0 = 20 where CPUs are spare, -1 = never */
+    pmap_pool *pool;         /* in whose memory; NULL = a mapping of its own, which processes forked later share */
+} pmap_queue_options;
+#define PMAP_QUEUE_OPTIONS_INIT { sizeof(pmap_queue_options), 0, 0, 0, 0, 0, 0 }
+
+/* Opens a queue; `options` may be NULL.  On success *queue is the caller's until pmap_queue_free(), on error NULL.
+ * Does not block. Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_EOVERFLOW; with a pool also PMAP_EFORK, PMAP_ECLOSED. */
+PMAP_API int pmap_queue_open(pmap_queue **queue, const pmap_queue_options *options);
+
+/* No more puts, from anybody: they are refused, also those that wait.  Gets go on until the queue is empty, then end
+ * with PMAP_ECLOSED; one that is held by another is waited for, as it may come back.  Any participant, any number of
+ * times; does not block.  Errors: PMAP_EINVAL. */
+PMAP_API int pmap_queue_close(pmap_queue *queue);
+
+/* Lets go of the memory: a mapping of its own in the calling process only, so each may do so for itself, and the
+ * last one's end frees it; in a pool's memory for all, by the process that opened the pool, when nobody uses it any
+ * more and before the pool is closed.  NULL is allowed.  Does not close it for others.  Errors: PMAP_EINVAL,
+ * PMAP_EFORK and PMAP_ECLOSED (of the pool). */
+PMAP_API int pmap_queue_free(pmap_queue *queue);
+
+/* For all that follow: any thread of any process that shares the queue, but no signal handler.  timeout_s: seconds
+ * to wait; 0 = do not wait, negative = as long as it takes.  Who waits makes no busy loop but for spin_us.  Errors
+ * of all: PMAP_EINVAL; of those with a time-out PMAP_ETIMEDOUT, and PMAP_ENOMEM when more threads than
+ * `participants` use the queue. */
+
+/* Puts a copy of the message; waits while the queue is full.  bytes may be 0. Errors: PMAP_ECLOSED, PMAP_ETOOBIG
+ * (more than message_bytes, or bytes), PMAP_ENOMEM (no memory for it), and those above. */
+PMAP_API int pmap_queue_put(pmap_queue *queue, const void *message, size_t bytes, double timeout_s);
+
+/* Takes the next message into `message`, which has `room` bytes, and its size into *bytes (which may be NULL); waits
+ * while the queue is empty. Errors: PMAP_ECLOSED (closed and empty), PMAP_ETOOBIG (it has *bytes, more than room,
+ * and stays where it is), and those above. */
+PMAP_API int pmap_queue_get(pmap_queue *queue, void *message, size_t room, size_t *bytes, double timeout_s);
+
+/* The same without a copy.  reserve gives room for at most `bytes`, aligned to 64, in which the caller writes the
+ * message; commit puts it, with its real size.  peek gives the next message where it lies; release is its get.
+ * Between the two the message is held by the calling thread alone; when that dies, the reserved one was never put,
+ * and the peeked one comes again, to another: so who processes a message before it releases it gets every one done
+ * in spite of deaths.  cancel gives back either: never put, or never got. Errors of reserve as of pmap_queue_put(),
+ * of peek as of pmap_queue_get(); of the others PMAP_EPERM (the calling thread does not hold it) and PMAP_EINVAL
+ * (not such a place; more than was reserved).  commit, release and cancel do not block. */
+PMAP_API int pmap_queue_reserve(pmap_queue *queue, size_t bytes, void **place, double timeout_s);
+PMAP_API int pmap_queue_commit(pmap_queue *queue, void *place, size_t bytes);
+PMAP_API int pmap_queue_peek(pmap_queue *queue, void **place, size_t *bytes, double timeout_s);
+PMAP_API int pmap_queue_release(pmap_queue *queue, void *place);
+PMAP_API int pmap_queue_cancel(pmap_queue *queue, void *place);
+
+/* "I am through with one message that I got" (or released): by the thread that got it, once for each.  Does not block.
+ * Errors: PMAP_EPERM (it has got none that is not done). */
+PMAP_API int pmap_queue_task_done(pmap_queue *queue);
+
+/* Waits until every message that was put has been got and reported done.  Several may. Errors: PMAP_ETIMEDOUT;
+ * PMAP_EOWNERDEAD: all are done but those that threads had got which ended without reporting; the text says how
+ * many, and from now on they count as done. */
+PMAP_API int pmap_queue_join(pmap_queue *queue, double timeout_s);
+
+/* How many messages wait in it just now; 0 also for what is no queue.  Looks at every slot; does not block. */
+PMAP_API size_t pmap_queue_count(pmap_queue *queue);
+
 /* ---- For tools: what this build and this machine offer ---- */
 
 /* A line "name: value" for each thing worth knowing (CPUs by affinity and quota, huge pages, pidfd, limits, channels built in)

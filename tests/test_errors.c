@@ -252,7 +252,7 @@ static void numbers_never_change(const struct pm_path *path)
         const char *words;
     } all[] = {
         {PMAP_OK, 0, "no error"}, {PMAP_EINVAL, -1, "an argument is wrong"}, {PMAP_ENOMEM, -2, "not enough memory"},
-        {PMAP_EITEMS, -3, "some items failed"}, {PMAP_ECLOSED, -4, "the pool is closed"},
+        {PMAP_EITEMS, -3, "some items failed"}, {PMAP_ECLOSED, -4, "the pool or queue is closed"},
         {PMAP_EFORK, -5, "the pool belongs to another process"}, {PMAP_EBROKEN, -6, "workers die without any progress"},
         {PMAP_EFUNCTION, -7, "the function was loaded after the pool opened"}, {PMAP_EOVERLAP, -8,
                                                                                 "input and output overlap"},

@@ -47,6 +47,19 @@ expect private <<'END'
 half of 999999 is 499999.5; 1000000 items, at least 16 MB copied: yes
 END
 
+expect queue <<'END'
+put 0
+got 0
+put 1
+got 1
+put 2
+got 2
+put 3
+got 3
+put 4
+got 4
+END
+
 expect random <<'END'
 pi is about 3.14; 1 and 3 workers agree: yes
 END
