@@ -1,10 +1,11 @@
 #!/bin/sh
-# Checks the model of the claim protocol with Spin: every good configuration must be searched completely without an error, every mutant
+# Checks the models of the claim protocol and of the queue with Spin: every good configuration must be searched completely without an error, every mutant
 # must be caught.  One line each: ok/FAILED name states seconds.  With names as arguments, runs only those.
 # Exit: 0 all as it must be, 1 not, 77 Spin or a C compiler is missing.
 set -u
 
-model=$(cd "$(dirname "$0")" && pwd)/job.pml
+folder=$(cd "$(dirname "$0")" && pwd)
+model=$folder/job.pml
 compiler=${CC:-cc}
 command -v spin >/dev/null 2>&1 || { echo "spin is not installed: skipped"; exit 77; }
 command -v "${compiler%% *}" >/dev/null 2>&1 || { echo "$compiler is not installed: skipped"; exit 77; }
@@ -92,5 +93,29 @@ slots="-DITEMS=2 $single -DN11=1"        # one chunk of two items
     run mutant CHARGE_INNOCENT -DCHARGE_INNOCENT -DKILLS=0 -DDEADLINES=1 -DMAXA=1
     run mutant AT_AFTER_CLAIM -DAT_AFTER_CLAIM -DITEMS=2
     run mutant CHARGE_NEXT -DCHARGE_NEXT -DKILLS=2 $slots
+}
+
+# The queue of shm/queue.c.
+model=$folder/queue.pml
+{
+    run good queue-join -DJOIN -DC=2 -DM=2
+    run good queue-join-death -DJOIN -DC=1 -DM=1 -DKILLS=1
+    run good queue-order -DM=3
+    run good queue-deaths -DKILLS=2
+    run good queue-producers -DNP=2 -DM=1 -DKILLS=1
+    run good queue-consumers -DNC=2 -DC=1 -DM=2
+    run good queue-consumers-death -DNC=2 -DC=1 -DM=1 -DKILLS=1
+    run good queue-close -DNP=2 -DC=1 -DM=1 -DCLOSE_ANY -DKILLS=1
+
+    run mutant queue-NO_KEY_CHECK -DNO_KEY_CHECK -DJOIN
+    run mutant queue-NO_BEFORE -DNO_BEFORE -DM=3
+    run mutant queue-NO_FENCE -DNO_FENCE
+    run mutant queue-NO_MEND -DNO_MEND -DKILLS=1
+    run mutant queue-TAKE_FIRST -DTAKE_FIRST -DC=1
+    run mutant queue-LATE_KEY -DLATE_KEY -DC=1
+    run mutant queue-NO_RECHECK -DNO_RECHECK -DCLOSE_ANY -DC=1 -DM=1
+    run mutant queue-NO_DRAIN_WAKE -DNO_DRAIN_WAKE -DNC=2 -DC=1 -DM=1
+    run mutant queue-OPEN_AFTER -DOPEN_AFTER -DJOIN -DC=1 -DM=1
+    run mutant queue-MEMBERS_FIRST -DMEMBERS_FIRST -DJOIN -DC=1 -DM=1
 }
 exit $status
