@@ -74,6 +74,9 @@ static const struct group groups[] = {
      {{"sum of 100 MiB of private memory / memcpy", 0, 1, MS, false, 1.6},
       {"Python Pool.map(numpy.sum) / memcpy", 2, 1, MS, false, 0}}},
     {"zmq", 9, 1, {&zmq_raw, &zmq_pmap}, {{"256 frames of 1 MiB: time of libzmq / of pmap", 0, 1, MS, true, 0.8}}},
+    {"queue", 11, 2, {&memcpy_raw, &queue_pmap, &queue_small_pmap},
+     {{"100 MiB in 64 KiB messages: memcpy / queue", 0, 1, MS, true, 0.5},
+      {"an 8-byte message, 1 producer, 1 consumer", 2, -1, NS, false, 0}}},
     {"open", 11, 1, {&open_pmap, &fork_two},
      {{"open and close a pool of 2 / fork, exit, wait of 2", 0, 1, US, false, 3}}},
     {"kill", 3, 1, {&kill_pmap, &quiet_pmap}, {{"10 us items, a SIGKILL every 5 ms / quiet", 0, 1, MS, false, 1.5}}},
@@ -144,6 +147,7 @@ static _Noreturn void live(const struct side *side, int fd, pid_t parent)
         answer(VALUE, value, side->note ? side->note() : NULL);
     }
     side_end();
+    queue_end();
     _exit(0); /* not exit(): what is in stdio's buffers is the parent's to write */
 }
 

@@ -57,6 +57,10 @@ extern const struct side recycle_pmap, few_pmap, many_pmap, few_empty_pmap, many
 /* ---- Commands ---- */
 extern const struct side command_pmap, command_spawn, commands_pmap, commands_spawn, commands_alone;
 
+/* ---- The queue ---- */
+extern const struct side queue_pmap, queue_small_pmap;
+void queue_end(void);
+
 void side_end(void); /* closes what a pmap side has open */
 
 #endif
