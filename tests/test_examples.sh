@@ -141,6 +141,25 @@ expect sleeps <<'END'
 10 sleeps took ten times the time of one: no
 END
 
+expect imap <<'END'
+line 0: 4 words
+line 1: 3 words
+item 2: the function returned 1: an empty line, 1 attempt
+line 3: 4 words
+END
+
+expect minimum <<'END'
+send 10: 10
+send 4: 4
+send 22: 4
+send -1: -1
+END
+
+expect async <<'END'
+5 calls of 0.3 s, 0 failed, in less than 1.2 s: yes
+the main program computed meanwhile: yes
+END
+
 # An example that nobody compares would rot.
 there=$(find "${srcdir:-.}/examples" -name '*.c' | wc -l)
 if [ "$there" -ne $seen ]; then
