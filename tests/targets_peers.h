@@ -22,7 +22,7 @@ struct side {
     double (*run)(const struct side *side);        /* what the row shows: nanoseconds, or bytes */
     const char *(*note)(void);                     /* a remark on the last run; may be NULL */
     unsigned workers;
-    int spin_us, no_huge_pages, huge_pages, empty, pinned;
+    int spin_us, no_huge_pages, huge_pages, empty, pinned, unordered;
 };
 
 /* ---- Kernels, the same code for both sides ---- */
@@ -48,6 +48,9 @@ _Noreturn void side_fail(const char *format, ...) __attribute__((format(printf, 
 extern const struct side sum_openmp, sum_huge_openmp, fresh_openmp, fresh_small_openmp, actions_openmp, actions_serial, empty_openmp;
 extern const struct side futex_raw, futex_pinned, spin_raw, memcpy_raw, read_one, python_numpy, zmq_raw, fork_one;
 extern const struct side fork_two;
+
+/* ---- Streams ---- */
+extern const struct side imap_pmap, imap_unordered_pmap, imap_python;
 
 /* ---- pmap ---- */
 extern const struct side sum_pmap, fresh_pmap, fresh_small_pmap, actions_pmap, empty_pmap, wake_pmap, spin_pmap;
