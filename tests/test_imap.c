@@ -23,7 +23,7 @@ static void counts(const struct pm_path *path)
 static void many(const struct pm_path *path)
 {
     pmap_pool *pool = pm_path_open(path, 2);
-    for EACH_ORDER(ordered) stream_orderly(pool, ordered, 200000, NULL);
+    for EACH_ORDER(ordered) stream_orderly(pool, ordered, ordered ? 200000 : 50000, NULL);
     pm_path_close(pool);
 }
 
@@ -130,14 +130,14 @@ static int check_block(pmap_task *task, const void *in, size_t bytes)
     return bytes == MIB && p[MIB - 1] == i % 251 ? answer(task, i) : 2;
 }
 
-/* 100 MiB through a pool that has not even a third of that; where it can be, the first item is held until the others have had their turn. */
+/* 60 MiB through a pool that has not even a third of that; where it can be, the first item is held until the others have had their turn. */
 static void window_in_bytes(const struct pm_path *path)
 {
-    enum { N = 100, MOST = 8 };
+    enum { N = 60, MOST = 8 };
     bool hold = path->bit & ON_HELD;
     pmap_options po = pm_path_options(path, 2);
     pmap_pool *pool;
-    po.memory = 32 * MIB;
+    po.memory = 20 * MIB;
     EXPECT(pmap_pool_open(&pool, &po), 0);
     for EACH_ORDER(ordered) {
         struct hold *h = hold_new(pool, 0, hold ? 1 : 0);
