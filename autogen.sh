@@ -29,6 +29,7 @@ missing_packages() {
     [ "$1" = check ] || return 0
     compiles "${CXX:-c++}" c++ || need build-essential
     pkg-config --exists cmocka 2>/dev/null || need libcmocka-dev
+    pkg-config --exists libcurl 2>/dev/null || need libcurl4-openssl-dev
 }
 
 installed=no

@@ -4,12 +4,14 @@
 failed=0
 seen=0
 
-expect() { # expect NAME, with the expected output on standard input
+expect() { # expect NAME [ARGUMENT...], with the expected output on standard input; N is for a time at the end of a line, such as 0.123
     wanted=$(cat)
     program=examples/$1
+    shift
     seen=$((seen + 1))
-    got=$(timeout -k 5 60 "./$program" 2>&1 </dev/null)
+    got=$(timeout -k 5 60 "./$program" "$@" 2>&1 </dev/null)
     status=$?
+    got=$(printf '%s\n' "$got" | sed 's/ [0-9]*\.[0-9][0-9][0-9] s$/ N s/')
     if [ $status -eq 0 ] && [ "$got" = "$wanted" ]; then
         echo "ok: $program"
     else
@@ -19,8 +21,52 @@ expect() { # expect NAME, with the expected output on standard input
 }
 
 expect sum <<'END'
-sum: 45000000
+serial: sum 45000000, N s
+threads: sum 45000000, N s
+processes: sum 45000000, N s
 END
+
+expect actions <<'END'
+serial: 40000000 actions, N s
+threads: 40000000 actions, N s
+processes: 40000000 actions, N s
+END
+
+expect factorize <<'END'
+serial: N s
+threads: N s
+processes: N s
+1 101 21179 2139079
+1 7 13 49 91 637 1907 13349 24791 93443 173537 1214759
+1 19 79823 1516637
+1 5 271 1355 1367 6835 370457 1852285
+all three agree: yes
+END
+
+expect pipeline <<'END'
+Processed 1000 items, in order: yes
+Finished in N s
+END
+
+# The server ends when descriptor 3, the other end of its input, is closed: also when this script dies.
+if grep -q '^#define HAVE_CURL 1' config.h; then
+    dir=$(mktemp -d) || exit 1
+    mkfifo "$dir/in" "$dir/out"
+    ./tests/http_server <"$dir/in" >"$dir/out" &
+    exec 3>"$dir/in"
+    read -r port <"$dir/out"
+    rm -r "$dir"
+    expect pages "http://127.0.0.1:$port" 3>&- <<'END'
+one after another: 8 pages, 800 bytes, N s
+at once: 8 pages, 800 bytes, N s
+at once is faster: yes
+END
+    exec 3>&-
+    wait
+else
+    seen=$((seen + 1))
+    echo "SKIPPED: examples/pages: libcurl was not found by configure (Debian: libcurl4-openssl-dev)"
+fi
 
 expect crash <<'END'
 the map says: some items failed
