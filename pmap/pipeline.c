@@ -184,8 +184,7 @@ static int take(struct pmap_pipeline *p, const void **result, size_t *bytes)
         int r = pm_stream_pull(p->stage[i - 1].stream);
         if (r) in_trouble(p, r);
     }
-    if (e && e != PM_LATER) return e;
-    if (!p->trouble) return e;
+    if (!p->trouble || (e && e != PM_LATER)) return e;
     e = p->trouble;
     p->trouble = 0;
     return pm_error(e, "%s", p->why);
