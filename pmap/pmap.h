@@ -455,7 +455,8 @@ PMAP_API int pmap_pipeline_open(const pmap_stage *stages, size_t count, pmap_sou
 PMAP_API int pmap_pipeline_next(pmap_pipeline *pipeline, double timeout_s, const void **result, size_t *bytes);
 PMAP_API size_t pmap_pipeline_index(const pmap_pipeline *pipeline);                /* which input the last result belongs to */
 PMAP_API const pmap_failure *pmap_pipeline_failure(const pmap_pipeline *pipeline); /* of the last one, or NULL */
-PMAP_API pmap_pool *pmap_pipeline_pool(const pmap_pipeline *pipeline, size_t stage); /* for pmap_pool_pids() and the like; NULL: no such stage */
+/* A stage's pool, for pmap_pool_pids() and the like; NULL: no such stage.  It must not be closed. */
+PMAP_API pmap_pool *pmap_pipeline_pool(const pmap_pipeline *pipeline, size_t stage);
 PMAP_API void pmap_pipeline_close(pmap_pipeline *pipeline); /* at any time: what is under way is dropped.  NULL is allowed */
 
 /* ---- More ways to give in work ---- */
