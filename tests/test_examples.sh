@@ -119,6 +119,17 @@ expect errors <<'END'
 item 2 failed with code 22; its own words: listed
 END
 
+expect future <<'END'
+given in
+banana: a 3 b 1 n 2
+R2D2: item 1: the function returned 2: 'R' is no small letter, 1 attempt
+mississippi: i 4 m 1 p 2 s 4
+END
+
+expect poll <<'END'
+steps from 27: 111, from 97: 118, from 871: 178
+END
+
 expect deadline <<'END'
 item 3: ran too long
 0 10 20 . 40 50
