@@ -349,7 +349,8 @@ PMAP_API const pmap_failure *pmap_future_failure(pmap_future *future);
 PMAP_API int pmap_future_cancel(pmap_future *future);
 
 /* The same, and ends it if it runs: its worker is killed and replaced, no other task is charged.  Returns at once; the future then finishes with
- * PMAP_ECANCELLED, or with its result if it was faster.  On threads what runs sees pmap_task_cancelled() and is not ended: PMAP_ENOTSUP. */
+ * PMAP_ECANCELLED, or with its result if it was faster.  (One marked `once` that its worker had taken up just then fails: it must not run
+ * again.)  On threads what runs sees pmap_task_cancelled() and is not ended: PMAP_ENOTSUP. */
 PMAP_API int pmap_future_kill(pmap_future *future);
 
 /* Gives the future back, with its result.  One that has not finished goes on, and nobody will know its result.  NULL is allowed.  Not

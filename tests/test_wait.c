@@ -378,8 +378,8 @@ static void many_outstanding(const struct pm_path *path)
     double t = seconds();
     for (uint64_t i = 0; i < n; i++) f[i] = give_square(pool, i);
     double submit = seconds() - t;
-    size_t each = (arena_bytes() - before) / n;
-    if (each > 300) fail_msg("a future takes %zu bytes of the pool's memory, expected 256 and its place in the ring", each);
+    size_t took = arena_bytes() - before, each = took / n;
+    if (took > 264 * n + 2 * MIB) fail_msg("%zu futures take %zu bytes of the pool's memory, expected 256 each and a place in the ring", n, took);
     open_gate(g);
     t = seconds();
     EXPECT(pmap_wait(f, n, PMAP_ALL, LONG_S), 0);

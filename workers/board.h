@@ -115,6 +115,7 @@ struct pm_board {
     _Atomic uint32_t wanted;            /* the caller's side: slots below this one have a worker, those above lose theirs */
     _Atomic uint32_t workers;           /* the caller's side: slots that are committed, at least `wanted`; never falls */
     _Atomic uint32_t spread;            /* the caller's side: ranges of a job to come */
+    _Atomic uint32_t look;              /* 1: the application has sent an order to look that has not been taken */
     _Atomic uint32_t resting;           /* the supervisor: workers that come back when it is told that there is work */
     uint32_t most, cpus;                /* slots that the layout has room for */
     int64_t spin_ns;

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,6 +31,7 @@
 #define TICK (20 * MS)          /* between two looks at the supervisor while a caller waits */
 #define RESCUE_FROM 5           /* ticks without an end after which sleepers are woken to look again; doubles */
 #define EXTRA_NS (5000 * MS)    /* what a supervisor may take beyond the grace before it is killed itself */
+#define ORDER_S 1               /* how long an order waits for a supervisor that takes none */
 #define CLOSE_NS (1000 * MS)    /* what idle workers may take to leave */
 
 static struct pm_processes *mine(struct pm_executor *e) { return (struct pm_processes *)(void *)e; }
@@ -53,6 +55,7 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
     sigset_t all, old;
     struct pm_answer answer = {-EPIPE, 0};
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -errno;
+    (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){.tv_sec = ORDER_S}, sizeof(struct timeval));
     pair[0] = pm_fd_above_stdio(pair[0]);
     pair[1] = pm_fd_above_stdio(pair[1]);
     if (pair[0] < 0 || pair[1] < 0) {
@@ -111,9 +114,15 @@ int pm_processes_check(struct pm_processes *p)
     return e;
 }
 
-static void order(struct pm_processes *p, struct pm_order o)
+static bool order(struct pm_processes *p, struct pm_order o)
 {
-    if (p->control >= 0) (void)send(p->control, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return p->control >= 0 && send(p->control, &o, sizeof o, MSG_NOSIGNAL) > 0; /* full: waits, but not longer than ORDER_S */
+}
+
+/* Only makes it look at the board again.  One on its way is enough: it looks when it has taken that out, which is later than now. */
+static void order_look(struct pm_processes *p)
+{
+    if (!atomic_exchange(&p->board->look, 1) && !order(p, (struct pm_order){.what = PM_ORDER_LOOK})) atomic_store(&p->board->look, 0);
 }
 
 /* ---- Open, end, close ---- */
@@ -200,7 +209,7 @@ static int processes_resize(struct pm_executor *e, unsigned workers)
     if (atomic_load(&p->ending)) error = -ECANCELED;
     if (!error && p->desk.tasks) error = pm_tasks_grow(p->desk.tasks, &p->arena, workers); /* first: no worker is without its hints */
     if (!error) error = pm_board_resize(p->board, &p->arena, workers);
-    if (!error) order(p, (struct pm_order){.what = PM_ORDER_LOOK});
+    if (!error) order_look(p);
     pthread_mutex_unlock(&p->lock);
     if (!error) pm_board_wake_all(p->board); /* who is to leave looks at it when it wakes up */
     return error;
@@ -218,7 +227,7 @@ static int processes_end(struct pm_executor *e, int64_t grace_ns)
 #ifdef HAVE_ZMQ
     pm_zmq_bye(p);
 #endif
-    order(p, (struct pm_order){.what = PM_ORDER_CLOSE, .grace_ns = grace_ns >= 0 ? grace_ns : CLOSE_NS});
+    (void)order(p, (struct pm_order){.what = PM_ORDER_CLOSE, .grace_ns = grace_ns >= 0 ? grace_ns : CLOSE_NS});
     pm_board_wake_all(p->board);
     int result = 0;
     if (p->supervisor.pid) {
@@ -345,7 +354,7 @@ int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm
     uint32_t chunks = pm_job_open(board, ticket->job, work, arg, atomic_load_explicit(&ticket->job->serial, memory_order_relaxed) + PM_JOBS);
     pm_board_wake(board, chunks);
     /* `resting` behind the notify, which is a full barrier: the supervisor looks for jobs behind its own change of it. */
-    if (ticket->timed || atomic_load(&board->resting)) order(p, (struct pm_order){.what = PM_ORDER_LOOK});
+    if (ticket->timed || atomic_load(&board->resting)) order_look(p);
     if (atomic_load(&p->ending) || atomic_load(&board->broken)) pm_job_stop(board, ticket->job);
     return 0;
 }
@@ -445,7 +454,7 @@ static void processes_rouse(struct pm_executor *e)
     struct pm_processes *p = mine(e);
     if (!atomic_load(&p->board->resting)) return;
     pthread_mutex_lock(&p->lock);
-    order(p, (struct pm_order){.what = PM_ORDER_LOOK});
+    order_look(p);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -466,7 +475,7 @@ static int processes_kill(struct pm_executor *e, uint32_t task, uint32_t turn)
 {
     struct pm_processes *p = mine(e);
     pthread_mutex_lock(&p->lock);
-    order(p, (struct pm_order){.what = PM_ORDER_END, .task = task, .turn = turn});
+    (void)order(p, (struct pm_order){.what = PM_ORDER_END, .task = task, .turn = turn});
     pthread_mutex_unlock(&p->lock);
     return 0;
 }
@@ -482,7 +491,7 @@ static void processes_timed(struct pm_executor *e, int64_t timeout_ns, int chang
     timed_begin(p->board, timeout_ns);
     if (shortest && shortest <= timeout_ns) return; /* the supervisor looks often enough already */
     pthread_mutex_lock(&p->lock);
-    order(p, (struct pm_order){.what = PM_ORDER_LOOK});
+    order_look(p);
     pthread_mutex_unlock(&p->lock);
 }
 

@@ -461,6 +461,8 @@ static void orders(struct supervisor *s, short events)
             s->end = pm_now() + order.grace_ns;
         } else if (n == sizeof order && order.what == PM_ORDER_END) {
             end_task(s, order.task, order.turn);
+        } else {
+            atomic_store(&s->board->look, 0); /* behind taking it: what is changed from here on sends another */
         }
     bool gone = n == 0 || (events & POLLHUP) || (n < 0 && errno != EAGAIN && errno != EINTR);
     if (gone) leave(s, 1);
@@ -537,6 +539,7 @@ _Noreturn void pm_supervise(const struct pm_charge *charge)
     }
 #endif
     atomic_store(&board->resting, 0);
+    atomic_store(&board->look, 0);
     for (unsigned i = 0; i < atomic_load(&board->wanted); i++) {
         if (!may_run_one_more(&s)) {
             rest(&s, i);

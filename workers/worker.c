@@ -110,13 +110,14 @@ static void loop(struct pm_worker *me)
     atomic_store(&me->slot->stage, PM_WORKING);
     for (;;) {
         uint32_t key = pm_event_key(&board->work); /* before looking: else a wake-up is lost */
+        if (pm_tenure_ends(me, 0)) return; /* before it begins anything: the pool may have shrunk while it slept */
         bool worked = work_once(me, atomic_load(&board->used)) || task_once(me, &hand);
         if (me->tenure.over) return; /* it holds nothing here */
         if (worked) {
             me->tenure.idle_from = 0;
             continue;
         }
-        if (atomic_load(&board->stop) || pm_tenure_ends(me, 0)) return;
+        if (atomic_load(&board->stop)) return;
         bool in_job = board->spin_ns > 0 && atomic_load_explicit(&board->wanted, R) <= board->cpus;
         bool spin = may_spin || (in_job && pm_board_busy(board));
         if (spin && pm_event_spin(&board->work, key, board->spin_ns)) continue;
