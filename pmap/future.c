@@ -372,7 +372,7 @@ int pm_futures_wait(pmap_pool *pool, const char *what, bool (*ready)(void *arg),
     if (isnan(timeout_s)) return pm_error(PMAP_EINVAL, "%s: timeout_s is not a number", what);
     if (ready(arg)) return 0;
     struct pm_event *done = &pool->futures->desk->tasks->done;
-    int64_t begin = pm_now(), limit = timeout_s < 0 || timeout_s > 4e9 ? INT64_MAX : (int64_t)(timeout_s * 1e9);
+    int64_t begin = pm_now(), limit = timeout_s >= 0 && timeout_s <= 4e9 ? (int64_t)(timeout_s * 1e9) : INT64_MAX;
     for (bool late = limit == 0;;) { /* who only looks must find that the supervisor has died, too */
         uint32_t key = pm_event_key(done); /* before looking: else a wake-up is lost */
         if (ready(arg)) return 0;

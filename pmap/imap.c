@@ -245,15 +245,19 @@ static struct item *take(pmap_stream *s)
     return item;
 }
 
-/* Lets go of everything that is under way: what has not begun never will. */
+/* What has not begun never will; what runs stays in item[] until the stream is closed. */
 static void drop_all(pmap_stream *s)
 {
     for (size_t i = 0; i < s->window; i++) {
         pmap_future *f = s->item[i].future;
         if (!f) continue;
-        (void)pm_task_cancel(s->pool->futures->desk->tasks, f->entry, f->turn);
-        pm_future_drop(f);
-        s->item[i].future = NULL;
+        struct pm_tasks *tasks = s->pool->futures->desk->tasks;
+        if (pm_task_cancel(tasks, f->entry, f->turn)) {
+            pm_future_drop(f);
+            s->item[i].future = NULL;
+        } else { /* it runs, or has: it may see that it is not wanted, and is not run again */
+            atomic_store(&tasks->entry[f->entry].doomed, f->turn);
+        }
     }
     s->completed.ready = NULL;
     s->count = s->bytes = 0;
@@ -293,7 +297,7 @@ static int next(pmap_stream *s, double timeout_s, const void **result, size_t *b
 {
     int e = pm_stream_take(s, result, bytes);
     if (e != PM_LATER) return e;
-    nap(s);
+    if (timeout_s < 0 || timeout_s > 0.01) nap(s);
     e = pm_futures_wait(s->pool, s->what, ready, s, timeout_s);
     return e ? e : pm_stream_take(s, result, bytes);
 }
@@ -320,12 +324,23 @@ const pmap_failure *pmap_stream_failure(const pmap_stream *s)
     return failure;
 }
 
+static bool none_runs(void *arg)
+{
+    const pmap_stream *s = arg;
+    for (size_t i = 0; i < s->window; i++)
+        if (s->item[i].future && !pm_future_finished(s->item[i].future)) return false;
+    return true;
+}
+
 void pmap_stream_close(pmap_stream *s)
 {
     if (!s) return;
     if (pm_pool_enter(s->pool, "pmap_stream_close") == 0) {
         if (s->shown) pm_future_drop(s->shown);
         drop_all(s);
+        if (!none_runs(s)) (void)pm_futures_wait(s->pool, "pmap_stream_close", none_runs, s, -1);
+        for (size_t i = 0; i < s->window; i++)
+            if (s->item[i].future) pm_future_drop(s->item[i].future);
         pm_pool_leave(s->pool);
     }
     pm_pool_release(s->pool);

@@ -73,8 +73,8 @@ void pmap_pipeline_close(pmap_pipeline *p)
     if (!p) return;
     for (size_t i = p->count; i > 0; i--) {
         struct stage *s = &p->stage[i - 1];
+        if (s->pool) (void)pmap_pool_terminate(s->pool, 0); /* first: else the stream would wait for what runs */
         pmap_stream_close(s->stream);
-        if (s->pool) (void)pmap_pool_terminate(s->pool, 0);
     }
     free(p->poll);
     free(p);
@@ -192,7 +192,7 @@ static int take(struct pmap_pipeline *p, const void **result, size_t *bytes)
 
 static int next(struct pmap_pipeline *p, double timeout_s, const void **result, size_t *bytes)
 {
-    int64_t begin = pm_now(), limit = timeout_s < 0 || timeout_s > 4e9 ? INT64_MAX : (int64_t)(timeout_s * 1e9);
+    int64_t begin = pm_now(), limit = timeout_s >= 0 && timeout_s <= 4e9 ? (int64_t)(timeout_s * 1e9) : INT64_MAX;
     for (bool late = false;;) {
         int e = take(p, result, bytes);
         if (e != PM_LATER) return e;

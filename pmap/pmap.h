@@ -292,7 +292,7 @@ PMAP_API const pmap_failure *pmap_failures(pmap_pool *pool, size_t *count);
 /* ---- Futures: work given in one by one ----
  * For processes with the shared-memory channel, threads and the serial executor; a pool with the ZeroMQ channel takes maps only
  * (PMAP_ENOTSUP).  On threads no task can be ended from outside.  A serial pool runs a task in the thread that waits for one, asks whether
- * one is done, or polls.  Tasks begin in the order in which they were given in. */
+ * one is done, or polls.  Tasks begin in the order in which they were given in, behind maps that run on the pool. */
 typedef struct pmap_future pmap_future;
 
 /* Works on `bytes` bytes of input, 64-byte aligned unless they lie in pmap_alloc() memory and are used there.  Returns as the functions of the maps do. */
@@ -419,7 +419,8 @@ PMAP_API int pmap_stream_next(pmap_stream *stream, double timeout_s, const void 
 
 PMAP_API size_t pmap_stream_index(const pmap_stream *stream);                  /* which input the last result belongs to, from 0 */
 PMAP_API const pmap_failure *pmap_stream_failure(const pmap_stream *stream);   /* of the last one, or NULL */
-PMAP_API void pmap_stream_close(pmap_stream *stream); /* at any time: what has not begun never will.  NULL is allowed */
+/* At any time: what has not begun never will, what runs is told (pmap_task_cancelled()) and waited for.  NULL is allowed. */
+PMAP_API void pmap_stream_close(pmap_stream *stream);
 
 /* ---- Pipelines: what one stage makes of an input is the next one's input ---- */
 typedef struct pmap_pipeline pmap_pipeline;

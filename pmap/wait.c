@@ -113,6 +113,7 @@ int pmap_as_completed(pmap_future *const *list, size_t n, pmap_completed **out)
             c->pool = list[0]->pool;
             c->n = n;
             e = watch(c, "pmap_as_completed", list, n);
+            if (!e) pm_pool_hold(c->pool);
             pm_pool_leave(c->pool);
         }
     }
@@ -139,7 +140,10 @@ void pmap_completed_free(pmap_completed *c)
     if (c->n && pm_pool_enter(c->pool, "pmap_completed_free") == 0) {
         unwatch(c, c->n);
         pm_pool_leave(c->pool);
+    } else {
+        free(c->watch); /* the pool has ended, and its futures with it */
     }
+    if (c->n) pm_pool_release(c->pool);
     free(c);
 }
 

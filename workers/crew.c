@@ -84,7 +84,11 @@ static int start(struct pm_crew *crew)
         if (e == 0) crew->started++;
     }
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return crew->started ? 0 : -e; /* fewer are enough */
+    if (e == 0) return 0;
+    /* Fewer are not enough: an errand waits for its own worker. */
+    pm_crew_end(crew);
+    atomic_store(&crew->ended, false);
+    return -e;
 }
 
 static int prepare(struct pm_crew *crew, struct pm_arena *arena, size_t at)
