@@ -48,7 +48,7 @@ enum {
     PMAP_EINVAL = -1,      /* an argument is wrong; the text names it, its value and what was expected */
     PMAP_ENOMEM = -2,      /* not enough memory, or a limit on it (RLIMIT_AS, RLIMIT_FSIZE, cgroup) */
     PMAP_EITEMS = -3,      /* the call ran, some items failed: pmap_failures() lists them; all other results are right */
-    PMAP_ECLOSED = -4,     /* the pool is closed or being closed */
+    PMAP_ECLOSED = -4,     /* the pool is closed or being closed; the queue is closed */
     PMAP_EFORK = -5,       /* a forked child, or a function that the pool runs, used it: the pool belongs to its opener */
     PMAP_EBROKEN = -6,     /* workers die without any progress, or the init hook fails, the text gives the last cause; or a party of a barrier
                               has died */

@@ -117,7 +117,7 @@ static long resident_kib(void)
 /* Each stage has memory for a few items only, many times as many pass through, and the program's own memory does not grow. */
 static void constant_memory(const struct pm_path *path)
 {
-    struct shared *s = share(40);
+    struct shared *s = share(30);
     pmap_options pool = PMAP_OPTIONS_INIT;
     pmap_pipeline_options o = PMAP_PIPELINE_OPTIONS_INIT;
     pmap_stage stage = {.function = copy, .workers = 2, .executor = path->executor, .result_max = MIB, .queue = 4};
