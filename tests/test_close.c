@@ -130,6 +130,31 @@ static void made_to_hurry(const struct pm_path *path)
     EXPECT(other.value, 0);
 }
 
+/* The same with tasks under way: a close waits for them, and a terminate does not. */
+static int hold_task(pmap_task *task, const void *in, size_t bytes)
+{
+    (void)in, (void)bytes;
+    return hold(task, NULL, NULL);
+}
+
+static void tasks_made_to_hurry(const struct pm_path *path)
+{
+    pmap_pool *pool = pm_path_open(path, 2);
+    struct thread task = begin_call(pool), closer = {.pool = pool};
+    pmap_submit_options o = PMAP_SUBMIT_OPTIONS_INIT;
+    o.arg = task.held;
+    for (int i = 0; i < 4; i++) EXPECT(pmap_submit(pool, hold_task, NULL, 0, &o, NULL), 0);
+    assert_true(pm_test_wait_until(is_inside, task.held, 10000));
+    start(&closer, close_it);
+    assert_true(pm_test_wait_until(refuses, pool, 10000));
+    if (path->executor == PMAP_THREADS) atomic_store(&task.held->let_go, 1); /* a thread cannot be ended: it ends itself */
+    double t = seconds();
+    EXPECT(pmap_pool_terminate(pool, 0), 0);
+    if (seconds() - t > 4) fail_msg("%s: terminate took %g s", path->name, seconds() - t);
+    pthread_join(closer.id, NULL);
+    EXPECT(closer.value, 0);
+}
+
 static void waits(const struct pm_path *path)
 {
     pmap_pool *pool = pm_path_open(path, 2);
@@ -180,6 +205,7 @@ int main(void)
         {"twice", twice, PM_ON_ALL},
         {"all at once", all_at_once, PM_ON_ALL},
         {"made to hurry", made_to_hurry, PM_ON_ALL},
+        {"tasks made to hurry", tasks_made_to_hurry, PM_ON_THREADS | PM_ON_SHM},
         {"waits", waits, PM_ON_ALL},
         {"waits, then terminates", waits_then_terminates, PM_ON_ALL},
     };

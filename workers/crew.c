@@ -142,8 +142,8 @@ void pm_crew_end(struct pm_crew *crew)
 {
     atomic_store(&crew->ended, true);
     pm_event_notify(&crew->work, INT_MAX);
-    for (unsigned i = 0; i < crew->started; i++) (void)pthread_join(crew->mate[i].thread, NULL);
-    crew->started = 0;
+    /* A terminate may come while a close is at it: one of the two joins. */
+    for (unsigned i = 0, n = atomic_exchange(&crew->started, 0); i < n; i++) (void)pthread_join(crew->mate[i].thread, NULL);
 }
 
 void pm_crew_close(struct pm_crew *crew)

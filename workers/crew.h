@@ -13,7 +13,8 @@ struct pm_crew {
     struct pm_desk desk;
     struct pm_event work;             /* they sleep here */
     struct pm_mate *mate;             /* one a worker */
-    unsigned workers, started;
+    unsigned workers;
+    atomic_uint started;              /* threads to be joined: whoever takes the number joins them */
     const struct pm_executor *executor; /* for pm_inside */
     struct pm_life life;              /* its hooks run in each thread, at its begin and end */
     void *state;                      /* without threads: of whoever helps */
