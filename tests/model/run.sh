@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks the models of the claim protocol and of the queue with Spin: every good configuration must be searched completely without an error, every mutant
+# Checks the models of the claim protocol, of the queue and of tasks with Spin: every good configuration must be searched completely without an error, every mutant
 # must be caught.  One line each: ok/FAILED name states seconds.  With names as arguments, runs only those.
 # Exit: 0 all as it must be, 1 not, 77 Spin or a C compiler is missing.
 set -u
@@ -117,5 +117,28 @@ model=$folder/queue.pml
     run mutant queue-NO_DRAIN_WAKE -DNO_DRAIN_WAKE -DNC=2 -DC=1 -DM=1
     run mutant queue-OPEN_AFTER -DOPEN_AFTER -DJOIN -DC=1 -DM=1
     run mutant queue-MEMBERS_FIRST -DMEMBERS_FIRST -DJOIN -DC=1 -DM=1
+}
+
+# The tasks of workers/tasks.c.
+model=$folder/task.pml
+task="-DENTRIES=1 -DSUBMITS=1"
+# shellcheck disable=SC2086  # the lists of definitions are meant to be split
+{
+    run good task-death $task -DKILLS=1
+    run good task-failed $task -DKILLS=1 -DRETRIES=0
+    run good task-again -DENTRIES=1 -DSUBMITS=2 -DKILLS=1
+    run good task-two -DKILLS=0
+    run good task-cancel -DENTRIES=1 -DSUBMITS=2 -DKILLS=0 -DCANCELS=1
+    run good task-kill $task -DKILLS=0 -DENDS=1 -DENDLESS
+
+    run mutant task-NO_ORPHAN -DNO_ORPHAN $task -DKILLS=1
+    run mutant task-LATE_SPOT -DLATE_SPOT $task -DKILLS=1
+    run mutant task-NO_REPAIR_HINT -DNO_REPAIR_HINT $task -DKILLS=1
+    run mutant task-ORPHANS_STORE -DORPHANS_STORE $task -DKILLS=2
+    run mutant task-NO_LIMBO -DNO_LIMBO -DSUBMITS=3 -DKILLS=0 -DCANCELS=2
+    run mutant task-BLIND_CLAIM -DBLIND_CLAIM $task -DKILLS=0 -DCANCELS=1
+    run mutant task-RETRY_DOOMED -DRETRY_DOOMED $task -DKILLS=1 -DENDS=1 -DENDLESS
+    run mutant task-ORDER_FIRST -DORDER_FIRST $task -DKILLS=0 -DENDS=1 -DENDLESS
+    run mutant task-NO_LOST -DNO_LOST -DKILLS=0
 }
 exit $status
