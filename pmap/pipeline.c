@@ -151,9 +151,14 @@ int pmap_pipeline_open(const pmap_stage *stages, size_t count, pmap_source_fn *s
         e = open_stage(&p->stage[i], i, &stages[i], &o, i + 1 == count);
         p->poll[i] = (struct pollfd){.fd = p->stage[i].fd, .events = POLLIN};
     }
-    if (e) pmap_pipeline_close(p);
-    else *out = p;
-    return e;
+    if (!e) {
+        *out = p;
+        return 0;
+    }
+    char why[400]; /* closing what is open has words of its own */
+    snprintf(why, sizeof why, "%s", pmap_error());
+    pmap_pipeline_close(p);
+    return pm_error(e, "%s", why);
 }
 
 /* ---- Next ---- */
