@@ -164,7 +164,8 @@ static void every_instruction(const struct pm_path *path)
     for (unsigned k = 1; k <= length && seconds() < end; k += stride, steps++) (void)one_kill(&s, k, 0, &made);
     print_message("    %s: %u instructions long, %zu different ones; killed before %u of these, and behind %u steps, in %.1f s\n", path->name, length,
                   distinct, met, steps, seconds() - t);
-    if (met < distinct * 9 / 10) fail_msg("only %u of %zu instructions were met", met, distinct);
+    /* A slow machine comes to fewer of them in its time; but those that it comes to must be met. */
+    if (met < traps * 9 / 10 || traps < 50) fail_msg("only %u of %u instructions were met", met, traps);
     check_orderly(s.pool, path, "after kills");
     check_close(s.pool, path, "after kills");
 }
