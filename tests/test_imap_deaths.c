@@ -140,6 +140,7 @@ static void stop_at_a_death(const struct pm_path *path)
         p->from = 40;
         p->step = 1000;
         p->upto = 1000;
+        p->spin = 5000000; /* milliseconds an item: unordered, the others go on until the death is known */
         struct reader r = reader(stream_open(pool, ordered, dangerous, pull_number, &source, &o), ordered, 900);
         while (read_any(&r) == 1) continue;
         assert_int_equal(pmap_stream_index(r.stream), 40);
