@@ -194,7 +194,7 @@ says err 'gnuplot-nox'
 paths=shm,shm-copy
 timeout 60 "$PARMAP" bench actions --path zmq --size 10 --runs 1 >/dev/null 2>"$dir/err" && paths=$paths,zmq
 grep -qv 'built without ZeroMQ' "$dir/err" && { complain 'the path zmq'; show err; }
-run 0 bench factorize --path $paths --workers 2 --numbers 200003 --size 200 --runs 2 --kill-every 10 --format csv
+run 0 bench factorize --path $paths --workers 2 --numbers 200003 --size 400 --runs 2 --kill-every 40 --format csv
 all true correct
 [ "$(column path | tr '\n' ,)" = "$paths," ] || complain "not all of $paths were timed"
 for deaths in $(column deaths); do [ "$deaths" -gt 0 ] || complain 'no worker died on a path'; done
