@@ -55,7 +55,7 @@ extern const struct side imap_pmap, imap_unordered_pmap, imap_python;
 /* ---- pmap ---- */
 extern const struct side sum_pmap, fresh_pmap, fresh_small_pmap, actions_pmap, empty_pmap, wake_pmap, spin_pmap;
 extern const struct side private_pmap, zmq_pmap, open_pmap, quiet_pmap, kill_pmap, words_pmap, worker_memory_pmap;
-extern const struct side recycle_pmap, few_pmap, many_pmap, few_empty_pmap, many_empty_pmap;
+extern const struct side future_pmap, future_spin_pmap, recycle_pmap, few_pmap, many_pmap, few_empty_pmap, many_empty_pmap;
 
 /* ---- Commands ---- */
 extern const struct side command_pmap, command_spawn, commands_pmap, commands_spawn, commands_alone;

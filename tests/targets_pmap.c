@@ -184,10 +184,28 @@ static void smallest(void)
 
 static double wake_run(const struct side *side) { return batches(side->spin_us > 0 ? 2000 : 200, smallest); }
 
+static int no_work(pmap_task *task, const void *in, size_t bytes)
+{
+    (void)task, (void)in, (void)bytes;
+    return 0;
+}
+
+static void one_future(void)
+{
+    pmap_future *future;
+    check(pmap_submit(pool, no_work, NULL, 0, NULL, &future), "pmap_submit");
+    check(pmap_future_get(future, -1, NULL, NULL), "pmap_future_get");
+    pmap_future_free(future);
+}
+
+static double future_run(const struct side *side) { return batches(side->spin_us > 0 ? 2000 : 200, one_future); }
+
 const struct side actions_pmap = {.setup = counter_setup, .run = actions_run};
 const struct side empty_pmap = {.setup = open_pool, .run = empty_run};
 const struct side wake_pmap = {.setup = open_pool, .run = wake_run, .spin_us = -1};
 const struct side spin_pmap = {.setup = open_pool, .run = wake_run, .workers = 1, .spin_us = 1000};
+const struct side future_pmap = {.setup = open_pool, .run = future_run, .spin_us = -1};
+const struct side future_spin_pmap = {.setup = open_pool, .run = future_run, .workers = 1, .spin_us = 1000};
 
 /* ---- zmq ---- */
 
