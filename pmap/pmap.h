@@ -499,7 +499,7 @@ typedef struct pmap_stats {
     size_t size;              /* set it to sizeof(struct pmap_stats) */
     unsigned workers;
     double wall_s;            /* of the call; the five parts below add up to workers x wall_s */
-    double transfer_in_s;     /* copying or receiving input, over all workers; on the copying paths also the caller's copies */
+    double transfer_in_s;     /* copying or receiving input, over all workers; on shm-copy the caller's copies, as far as no computing hid them */
     double compute_s;         /* inside the function */
     double transfer_out_s;
     double dispatch_s;        /* claims, messages, wake-ups */

@@ -115,6 +115,17 @@ static void shape(struct copy *c)
     (void)pm_size_up(in + (c->out ? c->block * work->out_size : 0), 64, &c->bank);
 }
 
+/* The caller copies beside the workers, on a CPU of its own where there is one: what was hidden so behind their computing took nobody's
+ * time, and the parts add up to workers x wall. */
+static void hide(struct pm_cost *cost, int64_t hidden)
+{
+    int64_t copied = cost->in + cost->out;
+    if (hidden > copied) hidden = copied;
+    int64_t in = copied ? (int64_t)((double)hidden * (double)cost->in / (double)copied) : 0;
+    cost->in -= in;
+    cost->out -= hidden - in;
+}
+
 static int run(struct pm_processes *p, const struct pm_work *work, struct pm_result *result)
 {
     struct copy c = {.p = p, .work = work, .result = result, .item_ns = work->item_ns};
@@ -155,6 +166,7 @@ static int run(struct pm_processes *p, const struct pm_work *work, struct pm_res
     cost->wall = pm_now() - work->begun;
     int64_t rest = cost->wall * atomic_load(&p->board->wanted) - cost->in - cost->compute - cost->out - cost->dispatch;
     cost->idle = rest > 0 ? rest : 0;
+    if (rest < 0) hide(cost, -rest);
     cost->failed = c.failures.total;
     int t = pm_failures_take(&c.failures, &result->failures, &result->nfailures);
     return e ? e : t;
