@@ -183,6 +183,10 @@ static const char *path_of(const char *const *env)
 static int tell(const char *what, int e, enum pm_spawn_stage stage, const pmap_command_options *o, const char *name)
 {
     switch (stage) {
+    case PM_SPAWN_LIMITS:
+        if (e == EINVAL && o->cpu)
+            return pm_error(PMAP_EINVAL, "%s: options->cpu is %u: the CPU %u is none that '%s' may use", what, o->cpu, o->cpu - 1, name);
+        return refused(e, what, "cannot set the limits of", name);
     case PM_SPAWN_CWD: return refused(e, what, "cannot enter the directory", o->cwd);
     case PM_SPAWN_EXEC:
         if (e == ENOENT && name[0] == '/' && access(name, F_OK) == 0)
@@ -218,6 +222,8 @@ static int start_one(const char *what, const pmap_command_options *o, const stru
     s.keep = o->keep;
     s.nkeep = o->keeps;
     s.group = !o->same_group;
+    s.cpu = o->cpu;
+    s.memory = o->memory;
     for (int k = 0; k < 3; k++) s.fd[k] = ends->fd[k];
     enum pm_spawn_stage stage;
     pid_t pid;

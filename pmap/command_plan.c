@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "pmap/pool.h"
+#include "pmap/spawn.h"
 #include "shm/size.h"
 
 #define MOST_MEMBERS 1024u
@@ -115,6 +116,7 @@ static int check_one(const char *what, const pmap_command_options *o, size_t i, 
         return pm_error(PMAP_EINVAL, "%s: options->input is NULL, input_bytes is %zu", what, o->input_bytes);
     if (!(o->timeout_s >= 0))
         return pm_error(PMAP_EINVAL, "%s: options->timeout_s is %g; expected at least 0", what, o->timeout_s);
+    if (o->cpu > PM_SPAWN_CPUS) return pm_error(PMAP_EINVAL, "%s: options->cpu is %u; expected at most %u", what, o->cpu, PM_SPAWN_CPUS);
     if (isnan(o->grace_s)) return pm_error(PMAP_EINVAL, "%s: options->grace_s is not a number", what);
     return 0;
 }

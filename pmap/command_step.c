@@ -98,6 +98,7 @@ static void drain(pmap_command *c, int stream)
     int *fd = &c->fd[stream];
     size_t most = c->plan->each[0].most_output;
     char scratch[SCRATCH];
+    pmap_output_fn *output = c->plan->each[0].output;
     for (size_t done = 0; *fd >= 0 && done < A_STEP;) {
         size_t space = out->room ? out->room - out->size - 1 : 0; /* one is for the zero */
         struct iovec to[2] = {{out->data ? out->data + out->size : scratch, space}, {scratch, sizeof scratch}};
@@ -107,6 +108,11 @@ static void drain(pmap_command *c, int stream)
         if (n <= 0) {
             pm_command_shut(c, fd);
             return;
+        }
+        if (output) {
+            output(c->plan->each[0].user, stream, scratch, (size_t)n);
+            done += (size_t)n;
+            continue;
         }
         size_t keep = pm_size_min((size_t)n, most - out->size), into = pm_size_min(keep, space);
         done += (size_t)n;

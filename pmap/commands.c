@@ -302,6 +302,24 @@ int pmap_commands_next(pmap_commands *s, double timeout_s, pmap_command **comman
     return error;
 }
 
+int pmap_commands_resize(pmap_commands *s, unsigned at_once)
+{
+    int error = enter(s, "pmap_commands_resize");
+    if (error) return error;
+    (void)pthread_mutex_lock(&s->lock);
+    s->at_once = at_once ? at_once : pmap_cpus();
+    if (s->nthreads) (void)pthread_cond_broadcast(&s->work);
+    else if (room(s)) tell(s); /* who polls the descriptor comes to start them */
+    (void)pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+int pmap_commands_fd(pmap_commands *s)
+{
+    int error = enter(s, "pmap_commands_fd");
+    return error ? error : s->epoll;
+}
+
 size_t pmap_commands_count(pmap_commands *s)
 {
     if (!s || s->owner != getpid()) return 0;

@@ -816,6 +816,11 @@ typedef struct pmap_redirect {
     const char *path;
 } pmap_redirect;
 
+/* Called with what a command has written to stream 1 or 2, in the thread and during the call that waits for it or polls
+ * it, in the order of the stream; `user` is the option.  It must not call pmap_command*() with that command or its set.
+ * The bytes are valid only meanwhile. */
+typedef void pmap_output_fn(void *user, int stream, const char *data, size_t bytes);
+
 typedef struct pmap_command_options {
     size_t size;               /* set by PMAP_COMMAND_OPTIONS_INIT */
     const char *const *argv;   /* ends with NULL.  argv[0] is looked for in PATH (of `env`), unless it has a slash */
@@ -833,9 +838,12 @@ typedef struct pmap_command_options {
     size_t keeps;
     int same_group;            /* 1 = in this process's group: Control-C reaches it, and it is ended without what it has started */
     void *user;                /* for pmap_command_user() */
+    pmap_output_fn *output;    /* gets what would be captured, piece by piece; nothing is captured then.  NULL = capture */
+    unsigned cpu;              /* 1 + the CPU that it may run on; 0 = where this process may */
+    uint64_t memory;           /* bytes of memory that each of its processes may have for its own (RLIMIT_DATA); 0 = as this process */
 } pmap_command_options;
 #define PMAP_COMMAND_OPTIONS_INIT { sizeof(pmap_command_options), 0, 0, 0, 0, { PMAP_IO_DEFAULT, 0, 0 }, { PMAP_IO_DEFAULT, 0, 0 }, \
-                                    { PMAP_IO_DEFAULT, 0, 0 }, 0, 0, 0, 0.0, 0.0, 0, 0, 0, 0 }
+                                    { PMAP_IO_DEFAULT, 0, 0 }, 0, 0, 0, 0.0, 0.0, 0, 0, 0, 0, 0, 0, 0 }
 
 typedef struct pmap_command pmap_command;
 
@@ -953,6 +961,16 @@ PMAP_API int pmap_commands_next(pmap_commands *commands, double timeout_s, pmap_
 
 /* How many were added and not handed back yet.  Does not block. */
 PMAP_API size_t pmap_commands_count(pmap_commands *commands);
+
+/* From now on at_once run at once, 0 = one a CPU.  More are started at once, or in the next pmap_commands_next() where there is
+ * no spawner; with fewer, those that run go on.  Does not block.  Errors: PMAP_EINVAL, PMAP_EFORK. */
+PMAP_API int pmap_commands_resize(pmap_commands *commands, unsigned at_once);
+
+/* A descriptor that is readable when pmap_commands_next() has something to do, for poll(2) and the like: then call it with
+ * timeout_s = 0 until it gives PMAP_ETIMEDOUT or no command.  What is due at a time (a time-out, the grace behind it) does not make it
+ * readable: pmap_commands_next() at least every so often keeps those.  It stays the set's.  Errors (negative): PMAP_EINVAL,
+ * PMAP_EFORK. */
+PMAP_API int pmap_commands_fd(pmap_commands *commands);
 
 /* Starts nothing more, and terminates what runs (pmap_command_terminate()); pmap_commands_next() then hands them all
  * back. New ones may be added.  Does not block.  Errors: PMAP_EINVAL, PMAP_EFORK. */

@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -144,6 +145,21 @@ IN_CHILD static int run_program(struct child *c)
     return error;
 }
 
+IN_CHILD static int limit(const struct pm_spawn *s)
+{
+    unsigned long mask[PM_SPAWN_CPUS / (8 * sizeof(unsigned long))];
+    if (s->cpu) {
+        for (size_t i = 0; i < sizeof mask / sizeof *mask; i++) ((volatile unsigned long *)mask)[i] = 0; /* no memset() in here */
+        mask[(s->cpu - 1) / (8 * sizeof *mask)] = 1ul << (s->cpu - 1) % (8 * sizeof *mask);
+        if (syscall(SYS_sched_setaffinity, 0, sizeof mask, mask) < 0) return errno;
+    }
+    if (s->memory) {
+        uint64_t both[2] = {s->memory, s->memory}; /* soft, hard */
+        if (syscall(SYS_prlimit64, 0, RLIMIT_DATA, both, NULL) < 0) return errno;
+    }
+    return 0;
+}
+
 IN_CHILD static int child_main(void *arg)
 {
     static const char zeros[64]; /* the kernel's struct sigaction with SIG_DFL, and an empty signal set */
@@ -151,8 +167,10 @@ IN_CHILD static int child_main(void *arg)
     const struct pm_spawn *s = c->spawn;
     for (int i = 1; i <= SIGNALS; i++) (void)syscall(SYS_rt_sigaction, i, zeros, NULL, SIGNALS / 8);
     if (s->group) (void)syscall(SYS_setpgid, 0, 0);
-    c->stage = PM_SPAWN_CWD;
-    if (s->cwd && syscall(SYS_chdir, s->cwd) != 0) c->error = errno;
+    c->stage = PM_SPAWN_LIMITS;
+    c->error = limit(s);
+    if (c->error == 0) c->stage = PM_SPAWN_CWD;
+    if (c->error == 0 && s->cwd && syscall(SYS_chdir, s->cwd) != 0) c->error = errno;
     if (c->error == 0) {
         c->stage = PM_SPAWN_FDS;
         c->error = place(s);

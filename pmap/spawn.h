@@ -6,8 +6,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
+#define PM_SPAWN_CPUS 8192u /* most that a machine has */
 #define PM_SPAWN_AS_1 (-1) /* of fd[2]: what 1 is */
 
 struct pm_spawn {
@@ -19,9 +21,11 @@ struct pm_spawn {
     const int *keep;         /* more descriptors that the program gets, under their numbers: ascending, above 2, open */
     size_t nkeep;
     bool group;              /* a process group of its own */
+    unsigned cpu;            /* 1 + the one that it may run on; 0 = any */
+    uint64_t memory;         /* RLIMIT_DATA in bytes; 0 = as it is */
 };
 
-enum pm_spawn_stage { PM_SPAWN_FORK, PM_SPAWN_CWD, PM_SPAWN_FDS, PM_SPAWN_EXEC };
+enum pm_spawn_stage { PM_SPAWN_FORK, PM_SPAWN_LIMITS, PM_SPAWN_CWD, PM_SPAWN_FDS, PM_SPAWN_EXEC };
 
 /* Returns when the program runs: 0 with *pid and *pidfd (above 2, close-on-exec; negative where there are none), or
  * -errno with *stage saying of what; then there is no child.  The program has all signals at their default and none

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
@@ -378,7 +380,115 @@ static void forked(const struct pm_path *path)
     EXPECT(pmap_commands_close(set), 0);
 }
 
+/* ---- Output by pieces, limits, a set that changes its size and is watched from outside ---- */
+
+struct pieces {
+    size_t bytes[3];
+    uint64_t sum[3];
+};
+
+static void take_piece(void *user, int stream, const char *data, size_t bytes)
+{
+    struct pieces *p = user;
+    for (size_t i = 0; i < bytes; i++) p->sum[stream] = p->sum[stream] * 31 + (unsigned char)data[i];
+    p->bytes[stream] += bytes;
+}
+
+static void by_pieces(const struct pm_path *path)
+{
+    (void)path;
+    struct pieces p = {{0}, {0}}, expected = {{0}, {0}};
+    pmap_commands *set = open_set(2, 1);
+    pmap_command_options o = options(ARGV("sh", "-c", "i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i + 1)); done; echo end >&2"));
+    o.err.to = PMAP_IO_PIPE;
+    o.output = take_piece;
+    o.user = &p;
+    o.most_output = 10; /* nothing is kept, so nothing is too much */
+    add(set, o);
+    pmap_command *c = next(set);
+    EXPECT(pmap_command_check(c), 0);
+    assert_string_equal(pmap_command_output(c, 1, NULL), "");
+    EXPECT(pmap_command_close(c), 0);
+    none_left(set);
+    char line[32];
+    for (int i = 0; i < 30000; i++) take_piece(&expected, 1, line, (size_t)sprintf(line, "line %d\n", i));
+    take_piece(&expected, 2, "end\n", 4);
+    assert_memory_equal(&p, &expected, sizeof p);
+}
+
+static void limits(const struct pm_path *path)
+{
+    (void)path;
+    cpu_set_t mine;
+    unsigned last = 0;
+    assert_int_equal(sched_getaffinity(0, sizeof mine, &mine), 0);
+    for (unsigned i = 0; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &mine)) last = i;
+    char expected[64], *text;
+    pmap_command_options o = options(ARGV("sed", "-n", "s/^Cpus_allowed_list:[ \t]*//p", "/proc/self/status"));
+    o.cpu = last + 1;
+    text = output_of(&o);
+    (void)snprintf(expected, sizeof expected, "%u\n", last);
+    assert_string_equal(text, expected);
+    free(text);
+
+    o = options(ARGV("sh", "-c", "ulimit -d"));
+    o.memory = 512 << 20;
+    text = output_of(&o);
+    assert_string_equal(text, "524288\n"); /* KiB */
+    free(text);
+
+    pmap_command *c;
+    o = options(ARGV("true"));
+    o.cpu = 8192; /* no machine of ours has it */
+    EXPECT(pmap_command_start(&c, &o), PMAP_EINVAL);
+    o.cpu = 8193; /* nor has any */
+    EXPECT(pmap_command_start(&c, &o), PMAP_EINVAL);
+    assert_null(c);
+}
+
+static int wait_readable(pmap_commands *set)
+{
+    struct pollfd p = {.fd = pmap_commands_fd(set), .events = POLLIN};
+    return poll(&p, 1, 20000);
+}
+
+static void resized(const struct pm_path *path)
+{
+    (void)path;
+    for (unsigned spawners = 0; spawners < 2; spawners++) {
+        pmap_commands *set = open_set(1, spawners);
+        pmap_command *c;
+        int gate[2];
+        assert_int_equal(pipe2(gate, O_CLOEXEC), 0);
+        pmap_command_options first = options(ARGV("cat")); /* runs until the gate is shut */
+        first.in = (pmap_redirect){.to = PMAP_IO_FD, .fd = gate[0]};
+        add(set, first);
+        add(set, options(ARGV("true")));
+        EXPECT(pmap_commands_next(set, 0.05, &c), PMAP_ETIMEDOUT); /* the second waits for the first */
+        EXPECT(pmap_commands_resize(set, 2), 0);
+        for (c = NULL; !c;) { /* by its descriptor alone it gets there */
+            assert_int_equal(wait_readable(set), 1);
+            int e = pmap_commands_next(set, 0, &c);
+            assert_true(e == 0 || e == PMAP_ETIMEDOUT);
+        }
+        EXPECT(pmap_command_close(c), 0);
+        EXPECT(pmap_commands_resize(set, 1), 0);
+        add(set, options(ARGV("true")));
+        EXPECT(pmap_commands_next(set, 0.05, &c), PMAP_ETIMEDOUT);
+        assert_int_equal(close(gate[1]), 0);
+        assert_int_equal(close(gate[0]), 0);
+        for (int i = 0; i < 2; i++) EXPECT(pmap_command_close(next(set)), 0);
+        none_left(set);
+    }
+    EXPECT(pmap_commands_resize(NULL, 1), PMAP_EINVAL);
+    EXPECT(pmap_commands_fd(NULL), PMAP_EINVAL);
+}
+
 static const struct pm_path_test tests[] = {
+    {"by pieces", by_pieces, PM_ON_NONE},
+    {"limits", limits, PM_ON_NONE},
+    {"resized", resized, PM_ON_NONE},
     {"bounded", bounded, PM_ON_NONE},
     {"many", many, PM_ON_NONE},
     {"kinds", kinds, PM_ON_NONE},
