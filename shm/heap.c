@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define GRAIN ((size_t)64)
 #define UNIT ((size_t)64 << 10)
@@ -35,6 +36,7 @@ struct node {
 #define SLAB_NODES 512
 struct slab {
     struct slab *next;
+    size_t cut;                    /* nodes in use or spare; those behind have never been touched */
     struct node nodes[SLAB_NODES];
 };
 
@@ -220,14 +222,18 @@ static struct node *hash_take(struct pm_heap *heap, size_t offset)
 /* Makes sure of two spare nodes: one allocation cuts off a front and a rest at most. */
 static bool nodes_ready(struct pm_heap *heap)
 {
-    if (heap->spare && heap->spare->next) return true;
-    struct slab *slab = malloc(sizeof *slab);
-    if (!slab) return false;
-    slab->next = heap->slabs;
-    heap->slabs = slab;
-    for (size_t i = 0; i < SLAB_NODES; i++) {
-        slab->nodes[i].next = heap->spare;
-        heap->spare = &slab->nodes[i];
+    while (!heap->spare || !heap->spare->next) {
+        struct slab *slab = heap->slabs;
+        if (!slab || slab->cut == SLAB_NODES) {
+            slab = malloc(sizeof *slab);
+            if (!slab) return false;
+            slab->next = heap->slabs;
+            slab->cut = 0;
+            heap->slabs = slab;
+        }
+        struct node *node = &slab->nodes[slab->cut++];
+        node->next = heap->spare;
+        heap->spare = node;
     }
     return true;
 }
@@ -316,6 +322,9 @@ static void retire_units(struct pm_heap *heap, const struct node *whole, size_t 
 
 /* ---- The calls ---- */
 
+/* Of the two maps of units, one behind the other. */
+static size_t maps_bytes(const struct pm_heap *heap) { return 2 * sizeof(uint64_t) * (heap->units / 64 + 1); }
+
 int pm_heap_open(struct pm_heap **out, struct pm_arena *arena)
 {
     *out = NULL;
@@ -323,12 +332,15 @@ int pm_heap_open(struct pm_heap **out, struct pm_arena *arena)
     if (!heap) return -ENOMEM;
     heap->arena = arena;
     heap->units = (arena->size - arena->control) / UNIT;
-    size_t words = heap->units / 64 + 1;
-    heap->committed = calloc(words, sizeof *heap->committed);
-    heap->idle = calloc(words, sizeof *heap->idle);
+    /* By mmap(): its pages exist when they are touched, and a pool that is opened and closed touches one or two of some fifty. */
+    void *maps = mmap(NULL, maps_bytes(heap), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (maps != MAP_FAILED) {
+        heap->committed = maps;
+        heap->idle = heap->committed + maps_bytes(heap) / 2 / sizeof *heap->idle;
+    }
     heap->bucket_bits = 8;
     heap->buckets = calloc((size_t)1 << heap->bucket_bits, sizeof *heap->buckets);
-    if (!heap->units || !heap->committed || !heap->idle || !heap->buckets || !nodes_ready(heap) ||
+    if (!heap->units || !heap->committed || !heap->buckets || !nodes_ready(heap) ||
         pthread_mutex_init(&heap->mutex, NULL) != 0) {
         pm_heap_close(heap);
         return -ENOMEM;
@@ -351,8 +363,7 @@ void pm_heap_close(struct pm_heap *heap)
         free(slab);
     }
     free(heap->buckets);
-    free(heap->committed);
-    free(heap->idle);
+    if (heap->committed) munmap(heap->committed, maps_bytes(heap));
     free(heap);
 }
 

@@ -15,6 +15,8 @@ int64_t pm_tenure_patience(struct pm_worker *me);
 #define PM_EXIT_NS INT64_C(1000000000)
 _Noreturn void pm_tenure_end(struct pm_worker *me);
 
+void pm_tenure_flush(void); /* writes out what the function has printed */
+
 bool pm_tenure_spent(struct pm_worker *me, int64_t now); /* of one that is limited */
 
 /* Between chunks: is this worker to leave?  Then it takes nothing more. */

@@ -122,7 +122,7 @@ static void loop(struct pm_worker *me)
         bool spin = may_spin || (in_job && pm_board_busy(board));
         if (spin && pm_event_spin(&board->work, key, board->spin_ns)) continue;
         if (map_ahead(board, me->index, &seen, &done)) continue;
-        (void)fflush(stdout); /* what the function printed */
+        pm_tenure_flush();
         int64_t patience = pm_tenure_patience(me);
         if (patience == 0) return;
         (void)pm_event_wait(&board->work, key, patience);

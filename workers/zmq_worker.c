@@ -147,7 +147,7 @@ static uint32_t run_around(struct pm_worker *me, struct pm_job *job, uint64_t lo
 static void ended_by_function(void *unused)
 {
     (void)unused;
-    (void)fflush(stdout);
+    pm_tenure_flush();
     _exit(0);
 }
 
@@ -313,7 +313,7 @@ void pm_zmq_serve(struct pm_worker *me)
             int64_t patience = pm_tenure_patience(me);
             if (patience == 0 || (stop && !pm_board_busy(board)) || pm_tenure_ends(me, 0)) on = false;
             zmq_pollitem_t item = {.socket = s.socket, .events = ZMQ_POLLIN};
-            (void)fflush(stdout); /* what the function printed */
+            pm_tenure_flush();
             if (on) (void)zmq_poll(&item, 1, wait_ms(stop, patience));
         } else if (errno != EINTR) {
             _exit(1);
