@@ -224,6 +224,7 @@ static int start_one(const char *what, const pmap_command_options *o, const stru
     s.group = !o->same_group;
     s.cpu = o->cpu;
     s.memory = o->memory;
+    s.parent = o->tied ? getpid() : 0;
     for (int k = 0; k < 3; k++) s.fd[k] = ends->fd[k];
     enum pm_spawn_stage stage;
     pid_t pid;

@@ -329,19 +329,48 @@ size_t pmap_commands_count(pmap_commands *s)
     return n;
 }
 
-int pmap_commands_cancel(pmap_commands *s)
+/* With the lock held. */
+static void unqueue(pmap_commands *s)
 {
-    int error = enter(s, "pmap_commands_cancel");
-    if (error) return error;
-    (void)pthread_mutex_lock(&s->lock);
-    s->cancels++;
+    if (s->queue.first) tell(s); /* there is something to hand back */
     for (pmap_command *c; (c = s->queue.first);) {
         unlink_from(&s->queue, c);
         pm_command_fail(c, pm_error(PMAP_ECANCELLED, "'%s' was cancelled before it was started",
                                     c->plan->each[0].shell ? c->plan->each[0].shell : c->plan->each[0].argv[0]));
         retire(s, c);
     }
+}
+
+int pmap_commands_unqueue(pmap_commands *s)
+{
+    int error = enter(s, "pmap_commands_unqueue");
+    if (error) return error;
+    (void)pthread_mutex_lock(&s->lock);
+    unqueue(s);
+    (void)pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+int pmap_commands_signal(pmap_commands *s, int signal)
+{
+    int error = enter(s, "pmap_commands_signal");
+    if (error) return error;
+    if (signal < 1 || signal >= NSIG) return pm_error(PMAP_EINVAL, "pmap_commands_signal: there is no signal %d", signal);
+    (void)pthread_mutex_lock(&s->lock);
+    for (pmap_command *c = s->running.first; c; c = c->next) (void)pm_command_send(c, signal);
+    (void)pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+int pmap_commands_cancel(pmap_commands *s)
+{
+    int error = enter(s, "pmap_commands_cancel");
+    if (error) return error;
+    (void)pthread_mutex_lock(&s->lock);
+    s->cancels++;
+    unqueue(s);
     for (pmap_command *c = s->running.first; c; c = c->next) pm_command_stop(c, PMAP_CAUSE_CANCELLED);
+    tell(s);
     s->due_ns = 0; /* the next wait sweeps all, and learns when their grace is over */
     (void)pthread_mutex_unlock(&s->lock);
     return 0;

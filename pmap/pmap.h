@@ -841,9 +841,11 @@ typedef struct pmap_command_options {
     pmap_output_fn *output;    /* gets what would be captured, piece by piece; nothing is captured then.  NULL = capture */
     unsigned cpu;              /* 1 + the CPU that it may run on; 0 = where this process may */
     uint64_t memory;           /* bytes of memory that each of its processes may have for its own (RLIMIT_DATA); 0 = as this process */
+    int tied;                  /* 1 = it gets SIGKILL when the thread that started it ends: a spawner, or the caller; so also when this
+                                  process is killed */
 } pmap_command_options;
 #define PMAP_COMMAND_OPTIONS_INIT { sizeof(pmap_command_options), 0, 0, 0, 0, { PMAP_IO_DEFAULT, 0, 0 }, { PMAP_IO_DEFAULT, 0, 0 }, \
-                                    { PMAP_IO_DEFAULT, 0, 0 }, 0, 0, 0, 0.0, 0.0, 0, 0, 0, 0, 0, 0, 0 }
+                                    { PMAP_IO_DEFAULT, 0, 0 }, 0, 0, 0, 0.0, 0.0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 typedef struct pmap_command pmap_command;
 
@@ -965,6 +967,13 @@ PMAP_API size_t pmap_commands_count(pmap_commands *commands);
 /* From now on at_once run at once, 0 = one a CPU.  More are started at once, or in the next pmap_commands_next() where there is
  * no spawner; with fewer, those that run go on.  Does not block.  Errors: PMAP_EINVAL, PMAP_EFORK. */
 PMAP_API int pmap_commands_resize(pmap_commands *commands, unsigned at_once);
+
+/* Takes back what has not been started: pmap_commands_next() hands it back with PMAP_ECANCELLED.  What runs goes on.  Does not block.
+ * Errors: PMAP_EINVAL, PMAP_EFORK. */
+PMAP_API int pmap_commands_unqueue(pmap_commands *commands);
+
+/* pmap_command_signal() to all that run.  Does not block.  Errors: PMAP_EINVAL (no such signal), PMAP_EFORK. */
+PMAP_API int pmap_commands_signal(pmap_commands *commands, int signal);
 
 /* A descriptor that is readable when pmap_commands_next() has something to do, for poll(2) and the like: then call it with
  * timeout_s = 0 until it gives PMAP_ETIMEDOUT or no command.  What is due at a time (a time-out, the grace behind it) does not make it

@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -156,6 +157,10 @@ IN_CHILD static int limit(const struct pm_spawn *s)
     if (s->memory) {
         uint64_t both[2] = {s->memory, s->memory}; /* soft, hard */
         if (syscall(SYS_prlimit64, 0, RLIMIT_DATA, both, NULL) < 0) return errno;
+    }
+    if (s->parent) {
+        if (syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) return errno;
+        if (syscall(SYS_getppid) != s->parent) return ESRCH; /* killed just before */
     }
     return 0;
 }

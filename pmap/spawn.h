@@ -23,6 +23,7 @@ struct pm_spawn {
     bool group;              /* a process group of its own */
     unsigned cpu;            /* 1 + the one that it may run on; 0 = any */
     uint64_t memory;         /* RLIMIT_DATA in bytes; 0 = as it is */
+    pid_t parent;            /* this process: it gets SIGKILL when the calling thread ends; 0 = it does not */
 };
 
 enum pm_spawn_stage { PM_SPAWN_FORK, PM_SPAWN_LIMITS, PM_SPAWN_CWD, PM_SPAWN_FDS, PM_SPAWN_EXEC };

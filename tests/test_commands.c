@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -485,7 +486,64 @@ static void resized(const struct pm_path *path)
     EXPECT(pmap_commands_fd(NULL), PMAP_EINVAL);
 }
 
+static void taken_back(const struct pm_path *path)
+{
+    (void)path;
+    for (unsigned spawners = 0; spawners < 2; spawners++) {
+        pmap_commands *set = open_set(1, spawners);
+        pmap_command *c;
+        char name[PATH_MAX];
+        pmap_command_options first = options(ARGV("sh", "-c", "trap 'echo told; exit 7' USR1; : >\"$0\"; while :; do sleep 0.01; done",
+                                                  in_scratch(name, "it_runs")));
+        add(set, first);
+        add(set, options(ARGV("true")));
+        double end = now_s() + 20;
+        while (access(name, F_OK) != 0 && now_s() < end) EXPECT(pmap_commands_next(set, 0.001, &c), PMAP_ETIMEDOUT);
+        EXPECT(pmap_commands_unqueue(set), 0);
+        c = next(set);
+        EXPECT(pmap_command_check(c), PMAP_ECANCELLED);
+        EXPECT(pmap_command_close(c), 0);
+        EXPECT(pmap_commands_signal(set, SIGUSR1), 0);
+        c = next(set);
+        expect_status(c, -1, PMAP_CAUSE_EXIT, 7, 7);
+        assert_string_equal(pmap_command_output(c, 1, NULL), "told\n");
+        EXPECT(pmap_command_close(c), 0);
+        EXPECT(pmap_commands_signal(set, 0), PMAP_EINVAL);
+        none_left(set);
+        assert_int_equal(unlink(name), 0);
+    }
+}
+
+/* A program that starts a command that is tied to it, tells its number, and is killed. */
+static int tie(void *arg)
+{
+    int *pid = arg;
+    pmap_command *c;
+    pmap_command_options o = options(ARGV("sleep", "1000"));
+    pmap_status s = {.size = sizeof s};
+    o.tied = 1;
+    if (pmap_command_start(&c, &o) || pmap_command_status(c, -1, &s)) return 1;
+    *pid = s.pid;
+    (void)raise(SIGKILL);
+    return 2;
+}
+
+static bool has_ended(void *arg) { return kill(*(int *)arg, 0) < 0 && errno == ESRCH; }
+
+static void tied(const struct pm_path *path)
+{
+    (void)path;
+    int *pid = mmap(NULL, sizeof *pid, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(pid != MAP_FAILED);
+    assert_int_equal(pm_test_run_child(tie, pid, 20000), SIGKILL);
+    assert_true(*pid > 0);
+    if (!pm_test_wait_until(has_ended, pid, 5000)) fail_msg("sleep %d has outlived what it was tied to", *pid);
+    munmap(pid, sizeof *pid);
+}
+
 static const struct pm_path_test tests[] = {
+    {"taken back", taken_back, PM_ON_NONE},
+    {"tied", tied, PM_ON_NONE},
     {"by pieces", by_pieces, PM_ON_NONE},
     {"limits", limits, PM_ON_NONE},
     {"resized", resized, PM_ON_NONE},
