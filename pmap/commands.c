@@ -216,6 +216,7 @@ int pmap_commands_open(pmap_commands **commands, const pmap_commands_options *op
     (void)pthread_mutex_init(&s->lock, NULL);
     (void)pthread_cond_init(&s->work, NULL);
     s->owner = getpid();
+    s->epoll = s->wake = -1;
     s->at_once = o.at_once ? o.at_once : pmap_cpus();
     s->due_ns = INT64_MAX;
 

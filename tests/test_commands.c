@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -323,6 +324,24 @@ static int children_ignored(void *arg)
     return pmap_command_close(c) ? 6 : 0;
 }
 
+/* There are no descriptors for a set: refused, and the program's own are as they were. */
+static int none_left_to_open(void *arg)
+{
+    int lowest = dup(2);
+    (void)arg;
+    (void)close(lowest);
+    for (rlim_t more = 0; more < 2; more++) { /* for neither of the two that a set needs, and for one of them */
+        struct rlimit few = {(rlim_t)lowest + more, (rlim_t)lowest + 2};
+        pmap_commands *set = (pmap_commands *)(void *)&few;
+        if (setrlimit(RLIMIT_NOFILE, &few)) return 4;
+        if (pmap_commands_open(&set, NULL) != PMAP_ESYSTEM || set) return 1;
+        for (int fd = 0; fd <= 2; fd++)
+            if (fcntl(fd, F_GETFD) < 0) return 2;
+        if (fcntl(lowest, F_GETFD) >= 0) return 3;
+    }
+    return 0;
+}
+
 /* Somebody waits for any child, as programs do that know of no other children. */
 static int waited_by_others(void *arg)
 {
@@ -347,6 +366,7 @@ static void odd_programs(const struct pm_path *path)
     assert_int_equal(pm_test_run_child(children_ignored, NULL, 20000), 0);
     assert_int_equal(pm_test_run_child(children_ignored, "", 20000), 0);
     assert_int_equal(pm_test_run_child(waited_by_others, NULL, 20000), 0);
+    assert_int_equal(pm_test_run_child(none_left_to_open, NULL, 20000), 0);
 }
 
 /* A forked child has no part in its parent's commands, closes them without harm, and may have its own. */
