@@ -47,7 +47,6 @@ struct pm_futures {
     uint64_t seen;            /* finished ones noticed so far */
     uint64_t stamp;
     bool watched;             /* the program has asked for the descriptor */
-    atomic_bool rung;         /* by this side */
 };
 
 /* wait.c: futures whose end somebody waits for, in the order in which they end. */

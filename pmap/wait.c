@@ -182,7 +182,6 @@ int pmap_wait(pmap_future *const *list, size_t n, pmap_when when, double timeout
 void pm_futures_ring(pmap_pool *pool)
 {
     uint64_t one = 1;
-    atomic_store(&pool->futures->rung, true);
     if (write(pool->futures->desk->bell, &one, sizeof one) < 0) { /* its counter is full: readable all the same */
     }
 }
@@ -223,8 +222,9 @@ void pm_futures_arm(pmap_pool *pool)
 {
     struct pm_futures *f = pool->futures;
     uint64_t count;
-    if (!f->watched || (atomic_load(&f->desk->tasks->bell) == 1 && !atomic_load(&f->rung))) return; /* it has not rung since */
-    atomic_store(&f->rung, false);
+    if (!f->watched) return;
+    /* Also when nobody seems to have rung: who rings takes the wish first and writes then, so a ring may come late, behind the last call
+     * of this.  Left in, it would keep the program's loop busy until something else finishes. */
     if (read(f->desk->bell, &count, sizeof count) < 0) { /* it was not readable */
     }
     atomic_store(&f->desk->tasks->bell, 1);

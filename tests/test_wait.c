@@ -1,6 +1,8 @@
 /* Several futures: any, all, the first error, in the order in which they finish; callbacks, and the descriptor in a loop of poll(2). */
 #include "tests/futures.h"
 
+#include <sys/eventfd.h>
+
 #define MIB ((size_t)1 << 20)
 
 /* A gate of its own for each of some futures. */
@@ -310,6 +312,13 @@ static bool readable(int fd, int ms)
     return n == 1 && (p.revents & POLLIN);
 }
 
+/* A ring may be on its way while the program knows already that the task has finished. */
+static bool becomes_quiet(pmap_pool *pool, int fd)
+{
+    for (double end = seconds() + 2; readable(fd, 0) && seconds() < end;) (void)pmap_pool_poll(pool, 0);
+    return !readable(fd, 0);
+}
+
 static void a_loop_of_poll(const struct pm_path *path)
 {
     enum { N = 1500 };
@@ -331,16 +340,13 @@ static void a_loop_of_poll(const struct pm_path *path)
         for (unsigned k = 0; k < 3 && given < N; k++, given++) EXPECT(pmap_submit(pool, square_fn, &x, sizeof x, &o, NULL), 0);
     }
     assert_int_equal(calls, N);
-    (void)pmap_pool_poll(pool, 0);
-    (void)pmap_pool_poll(pool, 0);
-    if (path->executor != PMAP_SERIAL) assert_false(readable(fd, 0)); /* it does not keep a loop busy */
+    if (path->executor != PMAP_SERIAL) assert_true(becomes_quiet(pool, fd)); /* it does not keep a loop busy */
     pmap_future *f = give_square(pool, 4); /* without a callback too */
     assert_true(readable(fd, 10000));
     expect_square(f, 4);
-    (void)pmap_pool_poll(pool, 0);
     pmap_future_free(f);
     if (path->executor != PMAP_SERIAL) {
-        assert_false(readable(fd, 0));
+        assert_true(becomes_quiet(pool, fd));
         struct row r = open_row(pool, 3); /* two at work, one waits */
         assert_false(readable(fd, 0));
         assert_int_equal(pmap_future_cancel(r.f[2]), 1);
@@ -348,6 +354,11 @@ static void a_loop_of_poll(const struct pm_path *path)
         r.n = 2;
         pmap_future_free(r.f[2]);
         close_row(&r);
+        assert_true(becomes_quiet(pool, fd));
+        /* As a supervisor or thread does that was stopped between making up its mind to ring and ringing. */
+        assert_int_equal(eventfd_write(fd, 1), 0);
+        assert_true(readable(fd, 0));
+        assert_true(becomes_quiet(pool, fd));
     }
     pm_path_close(pool);
 }

@@ -308,15 +308,19 @@ static void end_task(struct supervisor *s, uint32_t index, uint32_t turn)
     (void)kill(s->seat[i].pid, SIGKILL);
 }
 
+static void strike(const struct supervisor *s)
+{
+    uint64_t one = 1;
+    if (write(s->setup->bell, &one, sizeof one) < 0) { /* its counter is full: readable all the same */
+    }
+}
+
 /* A worker that has finished a task, or a death, has found that the application waits for its descriptor. */
 static void ring(struct supervisor *s)
 {
     struct pm_tasks *tasks = atomic_load(&s->board->tasks);
     uint32_t asked = 2;
-    uint64_t one = 1;
-    if (tasks && atomic_compare_exchange_strong(&tasks->bell, &asked, 0) && write(s->setup->bell, &one, sizeof one) < 0) {
-        /* its counter is full: readable all the same */
-    }
+    if (tasks && atomic_compare_exchange_strong(&tasks->bell, &asked, 0)) strike(s);
 }
 
 /* Looks for items past their deadline; returns when to look again, or -1. */
@@ -558,7 +562,10 @@ _Noreturn void pm_supervise(const struct pm_charge *charge)
     }
     answer.forked = s.alive;
     (void)send(control, &answer, sizeof answer, MSG_NOSIGNAL);
-    if (takeover) pm_board_wake_all(board);
+    if (takeover) {
+        pm_board_wake_all(board);
+        strike(&s); /* the one before may have died between taking the wish and fulfilling it */
+    }
     run(&s);
     _exit(0);
 }
