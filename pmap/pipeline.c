@@ -1,6 +1,7 @@
 /* Pipelines: a chain of streams, each with a pool of its own, whose source is the stream before it.  All passing on is done by the thread that
  * asks for results; it sleeps on the pools' descriptors together. */
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,6 +220,7 @@ int pmap_pipeline_next(pmap_pipeline *p, double timeout_s, const void **result, 
     if (result) *result = NULL;
     if (bytes) *bytes = 0;
     if (!p) return pm_error(PMAP_EINVAL, "pmap_pipeline_next: pipeline is NULL");
+    if (isnan(timeout_s)) return pm_error(PMAP_EINVAL, "pmap_pipeline_next: timeout_s is not a number");
     size_t entered = 0;
     int e = 0;
     while (!e && entered < p->count) {

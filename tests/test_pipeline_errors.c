@@ -1,6 +1,8 @@
 /* What goes wrong in pipelines: items that fail, by policy; the source's errors; want of memory; deaths of workers and supervisors; arguments. */
 #include "tests/pipeline.h"
 
+#include <math.h>
+
 /* ---- Failures ---- */
 
 /* An item that fails in a stage comes out in its turn, and later stages never see it. */
@@ -296,6 +298,13 @@ static void arguments(const struct pm_path *path)
     refused(s, 2, source, &o, PMAP_EINVAL, "spin_us is -5");
     EXPECT(pmap_pipeline_next(NULL, 0, NULL, NULL), PMAP_EINVAL);
     EXPECT_TEXT("pipeline is NULL");
+    struct shared *shared = share(1);
+    pmap_pipeline *p = open_stages(s, 2, shared, NULL);
+    EXPECT(pmap_pipeline_next(p, NAN, NULL, NULL), PMAP_EINVAL);
+    EXPECT_TEXT("timeout_s is not a number");
+    EXPECT(pmap_pipeline_next(p, 30, NULL, NULL), 1); /* nothing was lost */
+    pmap_pipeline_close(p);
+    unshare(shared);
     assert_int_equal(pmap_pipeline_index(NULL), 0);
     assert_null(pmap_pipeline_failure(NULL));
     assert_null(pmap_pipeline_pool(NULL, 0));
