@@ -61,6 +61,8 @@ for page in "$man"/*.[37]; do
         [ ! -s "$dir/absent" ] || complain "$file names what has no page: $(tr '\n' ' ' <"$dir/absent")"
         ;;
     esac
+    # A macro that is not at the beginning of its line is printed; groff does not mind.
+    grep -nE '[^ ]\.(PP|P|TP|SS|SH|RS|RE|EX|EE)$' "$page" >"$dir/late" && complain "$file prints a macro: $(cat "$dir/late")"
     if command -v groff >/dev/null; then
         groff -man -Tutf8 -ww -z "$page" >"$dir/groff" 2>&1
         [ ! -s "$dir/groff" ] || complain "groff says of $file: $(cat "$dir/groff")"
