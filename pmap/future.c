@@ -502,6 +502,8 @@ int pmap_future_kill(pmap_future *f)
     struct pm_tasks *tasks = f->pool->futures->desk->tasks;
     if (pm_task_cancel(tasks, f->entry, f->turn)) {
         finish_now(f);
+    } else if (!pm_future_finished(f) && f->async) {
+        e = pm_error(PMAP_ENOTSUP, "pmap_future_kill: a whole map cannot be ended from outside, but by pmap_pool_terminate()");
     } else if (!pm_future_finished(f)) {
         /* First the mark: whoever repairs after the kill then knows that it was meant. */
         atomic_store(&tasks->entry[f->entry].doomed, f->turn);

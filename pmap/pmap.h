@@ -350,7 +350,7 @@ PMAP_API int pmap_future_cancel(pmap_future *future);
 
 /* The same, and ends it if it runs: its worker is killed and replaced, no other task is charged.  Returns at once; the future then finishes with
  * PMAP_ECANCELLED, or with its result if it was faster.  (One marked `once` that its worker had taken up just then fails: it must not run
- * again.)  On threads what runs sees pmap_task_cancelled() and is not ended: PMAP_ENOTSUP. */
+ * again.)  On threads what runs sees pmap_task_cancelled() and is not ended, a map of pmap_map_async() goes on: PMAP_ENOTSUP. */
 PMAP_API int pmap_future_kill(pmap_future *future);
 
 /* Gives the future back, with its result.  One that has not finished goes on, and nobody will know its result.  NULL is allowed.  Not
@@ -472,7 +472,7 @@ PMAP_API int pmap_broadcast(pmap_pool *pool, pmap_work_fn *function, const void 
 
 /* pmap_map() as a future, which has no result of its own: out holds them when it has finished.  in, out and options->stats are the
  * call's until then.  pmap_future_get() returns what the map does, and pmap_failures() in that thread then lists what failed.  All executors and
- * channels: a thread that exists as long as the map does runs it.  It cannot be cancelled or killed.
+ * channels: a thread that exists as long as the map does runs it.  It cannot be cancelled (0) or killed (PMAP_ENOTSUP).
  * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP, PMAP_EOVERLAP, PMAP_EOVERFLOW, PMAP_ESYSTEM, PMAP_ECLOSED, PMAP_EFORK. */
 PMAP_API int pmap_map_async(pmap_pool *pool, pmap_item_fn *function, const void *in, size_t count, size_t in_size, void *out,
                             size_t out_size, const pmap_map_options *options, pmap_future **future);

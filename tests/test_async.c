@@ -329,9 +329,12 @@ static void wait_and_look(const struct pm_path *path)
     EXPECT(pmap_future_get(j.future, 0.005, NULL, NULL), PMAP_ETIMEDOUT);
     EXPECT(pmap_wait(&j.future, 1, PMAP_ALL, 0.005), PMAP_ETIMEDOUT);
     assert_int_equal(pmap_future_cancel(j.future), 0); /* it cannot be */
+    EXPECT(pmap_future_kill(j.future), PMAP_ENOTSUP);
+    EXPECT_TEXT("a whole map cannot be ended");
     assert_null(pmap_future_failure(j.future));
     atomic_store(&h->go, 1);
     EXPECT(pmap_future_get(j.future, -1, NULL, NULL), 0);
+    EXPECT(pmap_future_kill(j.future), 0);
     job_right(&j);
     pmap_future_free(j.future);
     job_free(&j);
