@@ -134,13 +134,14 @@ PMAP_API int pmap_pool_wait(pmap_pool *pool, double timeout_s);
  * is opened later may lie at the same address.)  Any thread of the process that opened the pool; no other call on it may start later.
  * Blocks until the running calls end, and a second at most for the workers.  In a forked child it frees that child's own part and leaves the
  * parent's pool alone.
- * Errors: PMAP_ESYSTEM when a worker could not be ended (the memory is freed all the same). */
+ * Errors: PMAP_ESYSTEM when a worker could not be ended (the memory is freed all the same); PMAP_EFORK: a function that a pool of threads or
+ * a serial pool runs wanted to close it. */
 PMAP_API int pmap_pool_close(pmap_pool *pool);
 
 /* As pmap_pool_close(), but calls under way in other threads end with PMAP_ECANCELLED: nothing new is started, and what
  * runs has grace_s seconds (0 = none) before it is killed.  Blocks for grace_s and a little more, never longer; threads and the
  * calling thread cannot be killed: those pools wait for the items that run.  Makes a pmap_pool_close() that waits in another thread hurry.
- * Errors: PMAP_EINVAL (grace_s), PMAP_ESYSTEM. */
+ * Errors: PMAP_EINVAL (grace_s), PMAP_ESYSTEM, PMAP_EFORK. */
 PMAP_API int pmap_pool_terminate(pmap_pool *pool, double grace_s);
 
 /* From now on the pool has so many workers, 1 to options->most_workers; also while calls run.  Does not wait: new workers join calls that

@@ -291,7 +291,7 @@ static void help(pmap_pool *pool, bool drop, int64_t grace_ns) /* enters with po
     pthread_mutex_unlock(&pools_lock);
 }
 
-/* 0, or PMAP_ESYSTEM.  A pool is closed once, by the first who says so; to whoever comes later it is as if it had been NULL. */
+/* 0, PMAP_EFORK or PMAP_ESYSTEM.  A pool is closed once, by the first who says so; to whoever comes later it is as if it had been NULL. */
 static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
 {
     if (!pool || abandon(pool)) return 0;
@@ -299,6 +299,10 @@ static int end(pmap_pool *pool, const char *what, bool drop, int64_t grace_ns)
     if (!listed(&pools, pool)) {
         pthread_mutex_unlock(&pools_lock);
         return 0;
+    }
+    if (pm_inside == pool->executor) { /* it would wait for the call that it is in */
+        pthread_mutex_unlock(&pools_lock);
+        return pm_error(PMAP_EFORK, "%s: called by a function that this pool runs", what);
     }
     if (pool->closing) {
         help(pool, drop, grace_ns);

@@ -199,6 +199,31 @@ static void waits_then_terminates(const struct pm_path *path)
     EXPECT(caller.value, PMAP_ECANCELLED);
 }
 
+/* A function that closes the pool which runs it would wait for itself. */
+static int closes_its_own(pmap_task *task, const void *item, void *result)
+{
+    (void)item, (void)result;
+    pmap_pool *mine = *(pmap_pool **)pmap_task_arg(task);
+    return pmap_pool_close(mine) == PMAP_EFORK && pmap_pool_terminate(mine, 0) == PMAP_EFORK ? 0 : 1;
+}
+
+static int task_closes_its_own(pmap_task *task, const void *in, size_t bytes)
+{
+    (void)in, (void)bytes;
+    return closes_its_own(task, NULL, NULL);
+}
+
+static void by_a_function_of_its_own(const struct pm_path *path)
+{
+    pmap_pool *pool = pm_path_open(path, 2);
+    pmap_map_options m = PMAP_MAP_OPTIONS_INIT;
+    pmap_submit_options s = PMAP_SUBMIT_OPTIONS_INIT;
+    m.arg = s.arg = &pool;
+    EXPECT(pmap_map(pool, closes_its_own, NULL, 3, 0, NULL, 0, &m), 0);
+    EXPECT(pmap_apply(pool, task_closes_its_own, NULL, 0, NULL, NULL, &s), 0);
+    pm_path_close(pool);
+}
+
 int main(void)
 {
     static const struct pm_path_test tests[] = {
@@ -208,6 +233,7 @@ int main(void)
         {"tasks made to hurry", tasks_made_to_hurry, PM_ON_THREADS | PM_ON_SHM},
         {"waits", waits, PM_ON_ALL},
         {"waits, then terminates", waits_then_terminates, PM_ON_ALL},
+        {"by a function of its own", by_a_function_of_its_own, PM_ON_SERIAL | PM_ON_THREADS},
     };
     return PM_PATHS_MAIN("close", tests);
 }
