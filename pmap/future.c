@@ -457,7 +457,7 @@ int pmap_future_done(pmap_future *f)
     if (!pm_future_finished(f)) e = f->pool->ops->attend(f->pool->executor, true); /* who asks again and again never waits */
     pmap_pool *pool = f->pool;
     bool done = pm_future_finished(f);
-    if (!done && e == -EPIPE) e = pm_error(PMAP_EBROKEN, "pmap_future_done: workers die without any progress");
+    if (!done && e == -EPIPE) e = pm_broken(pool, "pmap_future_done");
     else if (!done && e < 0) e = pm_error(PMAP_ECANCELLED, "pmap_future_done: the pool was terminated meanwhile");
     else e = done;
     pm_pool_leave(pool);
