@@ -84,6 +84,7 @@ static const struct group groups[] = {
     {"open", 11, 1, {&open_pmap, &fork_two},
      {{"open and close a pool of 2 / fork, exit, wait of 2", 0, 1, US, false, 3}}},
     {"kill", 3, 1, {&kill_pmap, &quiet_pmap}, {{"10 us items, a SIGKILL every 5 ms / quiet", 0, 1, MS, false, 1.5}}},
+    {"timeout", 3, 0, {&timeout_pmap}, {{"1000 endless items, a time-out of 10 ms each", 0, -1, MS, false, 1.2 * TIMEOUTS_MS}}},
     {"life", 5, 1, {&recycle_pmap, &fork_one},
      {{"a new worker for every item (an item)", 0, -1, US, false, 1000},
       {"the same / fork, exit, wait of 1 process", 0, 1, US, false, 0}}},

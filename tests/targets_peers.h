@@ -16,6 +16,9 @@
 #define FRAME ((size_t)1 << 20)
 #define FRAMES 256u
 #define TIMED_BATCHES 21u
+#define ENDLESS 1000u     /* items that never end, each of which is given so much */
+#define ENDLESS_MS 10
+#define TIMEOUTS_MS (ENDLESS * ENDLESS_MS / WORKERS) /* of all of them, if a death and the next worker took no time */
 
 struct side {
     const char *(*setup)(const struct side *side); /* NULL = ready, else why this side cannot run here */
@@ -54,7 +57,7 @@ extern const struct side imap_pmap, imap_unordered_pmap, imap_python;
 
 /* ---- pmap ---- */
 extern const struct side sum_pmap, fresh_pmap, fresh_small_pmap, actions_pmap, empty_pmap, wake_pmap, spin_pmap;
-extern const struct side private_pmap, zmq_pmap, open_pmap, quiet_pmap, kill_pmap, words_pmap, worker_memory_pmap;
+extern const struct side private_pmap, zmq_pmap, open_pmap, quiet_pmap, kill_pmap, timeout_pmap, words_pmap, worker_memory_pmap;
 extern const struct side future_pmap, future_spin_pmap, recycle_pmap, few_pmap, many_pmap, few_empty_pmap, many_empty_pmap;
 
 /* ---- Commands ---- */

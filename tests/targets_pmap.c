@@ -359,6 +359,36 @@ const struct side many_pmap = {.setup = items_setup, .run = many_run, .workers =
 const struct side few_empty_pmap = {.setup = open_pool, .run = many_run, .empty = 1};
 const struct side many_empty_pmap = {.setup = open_pool, .run = many_run, .workers = 1000, .empty = 1};
 
+/* ---- timeout ---- */
+
+static int endless(pmap_task *task, const void *item, void *result)
+{
+    (void)task, (void)item;
+    while (!result) actions(0, ten_us); /* there are no results: for ever */
+    return 0;
+}
+
+static double timeout_run(const struct side *side)
+{
+    pmap_map_options o = PMAP_MAP_OPTIONS_INIT;
+    size_t n;
+    (void)side;
+    o.timeout_s = ENDLESS_MS * 1e-3;
+    o.retries = 0;
+    double t = now_ns();
+    int error = pmap_map(pool, endless, NULL, ENDLESS, 0, NULL, 0, &o);
+    t = now_ns() - t;
+    if (error != PMAP_EITEMS) side_fail("pmap_map: %d %s", error, pmap_error());
+    const pmap_failure *failure = pmap_failures(pool, &n);
+    if (n != ENDLESS) side_fail("%zu of %u items have failed", n, ENDLESS);
+    for (size_t i = 0; i < n; i++)
+        if (failure[i].cause != PMAP_CAUSE_TIMEOUT) side_fail("%s", failure[i].text);
+    snprintf(remark, sizeof remark, "%.3f times the %u ms that the time-outs take", t * 1e-6 / TIMEOUTS_MS, TIMEOUTS_MS);
+    return t;
+}
+
+const struct side timeout_pmap = {.setup = open_pool, .run = timeout_run, .note = note};
+
 /* ---- life ---- */
 
 #define LIVES 400u

@@ -7,11 +7,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,6 +40,7 @@
 #define INIT_DEATHS 3u             /* deaths in the init hook, in a row, that break the pool; */
 #define INIT_KILLS 20u             /* by SIGKILL, which may come from outside and by chance */
 #define SETTLE_NS (5 * MS)
+#define SLICE_NS 100000            /* the least that the kernel takes */
 #define ADOPTED_ROUNDS 100
 #define ORPHAN_CHECK (100 * MS)    /* where the application has no pidfd */
 
@@ -199,7 +202,8 @@ static struct pm_death why(struct supervisor *s, unsigned i, int status)
     if (WIFSIGNALED(status)) {
         d.cause = PM_SIGNAL;
         d.value = WTERMSIG(status);
-        uint64_t kills = d.value == SIGKILL && s->settled ? pm_oom_kills() : 0;
+        bool ours = seat->doomed || seat->ended; /* reading the count of others takes as long as a fork */
+        uint64_t kills = d.value == SIGKILL && !ours && s->settled ? pm_oom_kills() : 0;
         if (kills > s->oom_kills) {
             s->oom_kills = kills;
             d.cause = PM_MEMORY;
@@ -434,6 +438,24 @@ static void close_all_but(const int *keep, int n, bool others_stay)
     }
 }
 
+/* A deadline is due while all CPUs are busy, with the very items that it is to end: so little work must not wait until their slices are
+ * over.  A short slice of its own lets a task take a CPU from one with a longer slice (Linux 6.12; older kernels ignore it), and gives it no
+ * more time than others.  Workers have the usual one again. */
+static void be_prompt(void)
+{
+    struct { /* struct sched_attr, its first version */
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } a = {.size = sizeof a};
+    if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) != 0 || a.policy != SCHED_OTHER || a.nice < 0) return; /* the reset would end that too */
+    a.flags |= 1 /* SCHED_FLAG_RESET_ON_FORK */;
+    a.runtime = SLICE_NS;
+    (void)syscall(SYS_sched_setattr, 0, &a, 0);
+}
+
 static void settle_in(struct supervisor *s)
 {
     sigset_t all;
@@ -444,6 +466,7 @@ static void settle_in(struct supervisor *s)
     (void)setpgid(0, 0);                        /* Ctrl-C on a terminal is the application's affair */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     (void)prctl(PR_SET_NAME, "pmap-supervisor");
+    be_prompt();
     close_all_but((const int[]){s->control, s->setup->bell, s->jobserver[0], s->jobserver[1]}, 4, s->setup->keep_fds);
     sigset_t child;
     sigemptyset(&child);
