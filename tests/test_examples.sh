@@ -1,15 +1,17 @@
 #!/bin/sh
 # Runs every built example and compares what it prints with what it must print.  Each has 60 seconds.
-# usage: tests/test_examples.sh, from the build's top folder, as "make check" does.
+# usage: tests/test_examples.sh [FOLDER], from the build's top folder, as "make check" does.  FOLDER has the programs; without one it is the
+# build's own.
+folder=${1:-examples}
 failed=0
 seen=0
 
 expect() { # expect NAME [ARGUMENT...], with the expected output on standard input; N is for a time at the end of a line, such as 0.123
     wanted=$(cat)
-    program=examples/$1
+    program=$1
     shift
     seen=$((seen + 1))
-    got=$(timeout -k 5 60 "./$program" "$@" 2>&1 </dev/null)
+    got=$(timeout -k 5 60 "$folder/$program" "$@" 2>&1 </dev/null)
     status=$?
     got=$(printf '%s\n' "$got" | sed 's/ [0-9]*\.[0-9][0-9][0-9] s$/ N s/')
     if [ $status -eq 0 ] && [ "$got" = "$wanted" ]; then
@@ -65,7 +67,7 @@ END
     wait
 else
     seen=$((seen + 1))
-    echo "SKIPPED: examples/pages: libcurl was not found by configure (Debian: libcurl4-openssl-dev)"
+    echo "SKIPPED: pages: libcurl was not found by configure (Debian: libcurl4-openssl-dev)"
 fi
 
 expect crash <<'END'
