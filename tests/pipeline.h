@@ -36,7 +36,7 @@ static inline struct shared *share(uint64_t items)
     return s;
 }
 
-static inline void unshare(struct shared *s) { munmap(s, sizeof *s); }
+static inline void share_end(struct shared *s) { munmap(s, sizeof *s); }
 
 static inline int source(void *arg, const void **in, size_t *bytes)
 {

@@ -1,100 +1,10 @@
 /* Functions that end their worker in every way there is, on every path and through every kind of map: exactly the guilty item fails,
  * named with its cause, all others are right, nothing runs too often, and the pool goes on. */
-#include "tests/deaths.h"
+#include "tests/ways.h"
 
-#include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-
-/* ---- Ways to die ---- */
-
-#if defined(__clang__) || defined(__GNUC__)
-#define UNCHECKED __attribute__((no_sanitize("undefined", "address"), noinline))
-#endif
-
-static volatile uintptr_t nowhere = 64;
-static volatile int zero;
-static volatile int sink;
-
-UNCHECKED static void by_segv(void) { *(volatile int *)nowhere = 1; }
-static void by_abort(void) { abort(); }
-
-UNCHECKED static void by_fpe(void)
-{
-    sink = 1 / zero;
-    raise(SIGFPE); /* where a division by zero does not trap */
-}
-
-UNCHECKED static int dig(int depth)
-{
-    volatile char hole[4096];
-    hole[0] = (char)depth;
-    hole[sizeof hole - 1] = 1;
-    return depth == zero - 1 ? 0 : dig(depth + 1) + hole[0]; /* in principle it ends */
-}
-
-static void by_stack(void)
-{
-    struct rlimit small = {2 << 20, RLIM_INFINITY}, now; /* also where the limit is none */
-    if (getrlimit(RLIMIT_STACK, &now) == 0) small.rlim_max = now.rlim_max;
-    (void)setrlimit(RLIMIT_STACK, &small);
-    sink = dig(0);
-}
-
-UNCHECKED static void by_bus(void)
-{
-    int fd = memfd_create("bus", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, 4096)) _exit(90);
-    volatile char *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED || ftruncate(fd, 0)) _exit(91);
-    *p = 1;
-}
-
-static void by_ill(void) { raise(SIGILL); }
-static void by_exit(void) { exit(0); }
-static void by_exit_now(void) { _exit(1); }
-static void by_thread_exit(void) { pthread_exit(NULL); }
-static void by_kill(void) { kill(getpid(), SIGKILL); }
-static void by_stop(void) { raise(SIGSTOP); }
-
-static void by_loop(void)
-{
-    for (;;) __asm__ __volatile__("" ::: "memory");
-}
-
-static void by_stubborn_loop(void)
-{
-    signal(SIGTERM, SIG_IGN);
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, NULL);
-    by_loop();
-}
-
-static const struct way {
-    const char *name;
-    void (*die)(void);
-    pmap_cause cause;
-    int value;
-    double timeout_s;
-} ways[] = {
-    {"SIGSEGV", by_segv, PMAP_CAUSE_SIGNAL, SIGSEGV, 0},
-    {"SIGABRT", by_abort, PMAP_CAUSE_SIGNAL, SIGABRT, 0},
-    {"SIGFPE", by_fpe, PMAP_CAUSE_SIGNAL, SIGFPE, 0},
-    {"stack overflow", by_stack, PMAP_CAUSE_SIGNAL, SIGSEGV, 0},
-    {"SIGBUS", by_bus, PMAP_CAUSE_SIGNAL, SIGBUS, 0},
-    {"SIGILL", by_ill, PMAP_CAUSE_SIGNAL, SIGILL, 0},
-    {"exit(0)", by_exit, PMAP_CAUSE_EXIT, 0, 0},
-    {"_exit(1)", by_exit_now, PMAP_CAUSE_EXIT, 1, 0},
-    {"pthread_exit", by_thread_exit, PMAP_CAUSE_EXIT, 0, 0},
-    {"SIGKILL", by_kill, PMAP_CAUSE_SIGNAL, SIGKILL, 0},
-    {"SIGSTOP", by_stop, PMAP_CAUSE_TIMEOUT, 0, 0.05},
-    {"endless loop", by_loop, PMAP_CAUSE_TIMEOUT, 0, 0.05},
-    {"SIGTERM ignored", by_stubborn_loop, PMAP_CAUSE_TIMEOUT, 0, 0.05},
-};
 
 /* A whole-chunk function that dies has to be run again item by item before its guilty item is known: twice at least. */
 static unsigned attempts_of(enum call c, size_t chunk, int retries)
@@ -111,7 +21,7 @@ static struct expected after(enum call c, size_t chunk, int retries, pmap_cause 
 
 static void every_way_of_dying(const struct pm_path *path)
 {
-    for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+    for (size_t w = 0; w < WAYS; w++) {
         struct trial t = begin(path, 2, 200);
         for (int c = 0; c < CALLS; c++) {
             clear(&t);

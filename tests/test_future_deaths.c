@@ -1,46 +1,11 @@
 /* Futures whose workers die: every way of dying inside a task, kills that the program asks for, time-outs, workers and supervisors killed while tasks
  * are outstanding, a broken pool, terminate, the program's own end, fork. */
 #include "tests/futures.h"
+#include "tests/ways.h"
 
 #include <sys/wait.h>
 
 /* ---- Every way of dying ---- */
-
-/* What a sanitizer would report instead. */
-#define UNCHECKED __attribute__((no_sanitize("undefined", "address"), noinline))
-
-UNCHECKED static int overflow(int depth)
-{
-    volatile char frame[4096];
-    frame[0] = (char)depth;
-    return depth < INT32_MAX ? overflow(depth + 1) + frame[0] : 0;
-}
-
-static volatile uintptr_t nowhere = 64;
-UNCHECKED static void by_segv(void) { *(volatile int *)nowhere = 1; }
-static void by_abort(void) { abort(); }
-static void by_kill(void) { (void)raise(SIGKILL); }
-static void by_exit_0(void) { exit(0); }
-static void by_exit_5(void) { _exit(5); }
-static void by_overflow(void) { (void)overflow(0); }
-static void by_spinning(void)
-{
-    for (;;) __asm__ __volatile__("" ::: "memory");
-}
-
-static const struct way {
-    void (*die)(void);
-    pmap_cause cause;
-    int value;
-    double timeout_s;
-    const char *text;
-} ways[] = {
-    {by_segv, PMAP_CAUSE_SIGNAL, SIGSEGV, 0, "SIGSEGV"}, {by_abort, PMAP_CAUSE_SIGNAL, SIGABRT, 0, "SIGABRT"},
-    {by_kill, PMAP_CAUSE_SIGNAL, SIGKILL, 0, "SIGKILL"}, {by_exit_0, PMAP_CAUSE_EXIT, 0, 0, "exit"},
-    {by_exit_5, PMAP_CAUSE_EXIT, 5, 0, "5"},             {by_overflow, PMAP_CAUSE_SIGNAL, SIGSEGV, 0, "SIGSEGV"},
-    {by_spinning, PMAP_CAUSE_TIMEOUT, 0, 0.02, "0.02"},
-};
-#define WAYS (sizeof ways / sizeof ways[0])
 
 struct death {
     uint32_t way, deaths, slot; /* dies the first `deaths` times; runs are counted in the gate */
@@ -75,9 +40,11 @@ static void check_death(pmap_future *f, const struct way *w, unsigned attempts, 
     snprintf(item, sizeof item, "item %zu:", pmap_future_index(f));
     if (failure->cause != w->cause || failure->value != w->value || failure->attempts != attempts || ran != attempts || failure->item != pmap_future_index(f) ||
         !strstr(failure->text, item))
-        fail_msg("cause %d value %d attempts %u, ran %u times: %s; expected %d %d %u", (int)failure->cause, failure->value, failure->attempts, ran,
+        fail_msg("%s: cause %d value %d attempts %u, ran %u times: %s; expected %d %d %u", w->name, (int)failure->cause, failure->value, failure->attempts, ran,
                  failure->text, (int)w->cause, w->value, attempts);
-    if (w->cause == PMAP_CAUSE_SIGNAL && !strstr(failure->text, w->text)) fail_msg("no \"%s\" in: %s", w->text, failure->text);
+    char signal[20];
+    snprintf(signal, sizeof signal, "SIG%s", w->cause == PMAP_CAUSE_SIGNAL ? sigabbrev_np(w->value) : "");
+    if (w->cause == PMAP_CAUSE_SIGNAL && !strstr(failure->text, signal)) fail_msg("%s: no %s in: %s", w->name, signal, failure->text);
 }
 
 static void every_way_of_dying(const struct pm_path *path)
@@ -223,7 +190,8 @@ static void timed_out_beside_others(const struct pm_path *path)
     pmap_pool *pool = pm_path_open(path, 2);
     struct gate *g = new_gate(pool);
     pmap_submit_options o = with_arg(g), slow = with_arg(g);
-    struct death d = {6, 99, 0};
+    struct death d = {.deaths = 99};
+    while (ways[d.way].die != by_loop) d.way++;
     slow.timeout_s = 1000;
     pmap_future *patient = give(pool, gate_fn, "p", 1, &slow), *f[10];
     await_inside(g, 1);

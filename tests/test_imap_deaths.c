@@ -1,35 +1,7 @@
 /* Workers and supervisors that die while a stream is read: exactly the guilty item fails, named with its cause, all others are right and
  * come in their order, and the pool goes on. */
 #include "tests/stream.h"
-
-#include <pthread.h>
-
-static volatile uintptr_t nowhere = 64;
-
-__attribute__((no_sanitize("undefined", "address"), noinline)) static void by_segv(void) { *(volatile int *)nowhere = 1; }
-static void by_exit(void) { exit(0); }
-static void by_exit_now(void) { _exit(1); }
-static void by_thread_exit(void) { pthread_exit(NULL); }
-static void by_kill(void) { kill(getpid(), SIGKILL); }
-static void by_stop(void) { raise(SIGSTOP); }
-static void by_loop(void)
-{
-    for (;;) __asm__ __volatile__("" ::: "memory");
-}
-
-static const struct way {
-    const char *name;
-    void (*die)(void);
-    pmap_cause cause;
-    int value;
-    double timeout_s;
-} ways[] = {
-    {"SIGSEGV", by_segv, PMAP_CAUSE_SIGNAL, SIGSEGV, 0},  {"abort", abort, PMAP_CAUSE_SIGNAL, SIGABRT, 0},
-    {"exit(0)", by_exit, PMAP_CAUSE_EXIT, 0, 0},          {"_exit(1)", by_exit_now, PMAP_CAUSE_EXIT, 1, 0},
-    {"pthread_exit", by_thread_exit, PMAP_CAUSE_EXIT, 0, 0}, {"SIGKILL", by_kill, PMAP_CAUSE_SIGNAL, SIGKILL, 0},
-    {"SIGSTOP", by_stop, PMAP_CAUSE_TIMEOUT, 0, 0.04},    {"endless loop", by_loop, PMAP_CAUSE_TIMEOUT, 0, 0.04},
-};
-#define WAYS (sizeof ways / sizeof ways[0])
+#include "tests/ways.h"
 
 /* As in deaths.h, with the function of a stream; the large answer of each item goes through the pool's memory. */
 static int dangerous(pmap_task *task, const void *in, size_t bytes)

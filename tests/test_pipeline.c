@@ -16,7 +16,7 @@ static void the_notes(const struct pm_path *path)
             pmap_pipeline_close(p);
             for (int i = 0; i < STAGES; i++) assert_int_equal(s->begun[i], 1000);
             assert_int_equal(s->pulled, 1000);
-            unshare(s);
+            share_end(s);
         }
 }
 
@@ -34,7 +34,7 @@ static void one_stage(const struct pm_path *path)
     }
     expect_end(p);
     pmap_pipeline_close(p);
-    unshare(s);
+    share_end(s);
 }
 
 static void no_items(const struct pm_path *path)
@@ -45,7 +45,7 @@ static void no_items(const struct pm_path *path)
     expect_end(p);
     assert_null(pmap_pipeline_failure(p));
     pmap_pipeline_close(p);
-    unshare(s);
+    share_end(s);
 }
 
 /* An endless source, and close wherever the program stands: before the first, between two, with items under way. */
@@ -60,7 +60,7 @@ static void closed_in_the_middle(const struct pm_path *path)
             for (uint64_t i = 0; i < taken[t]; i++) (void)next_right(p, s);
             pmap_pipeline_close(p);
             if (taken[t] == 0) assert_int_equal(s->pulled, 0);
-            unshare(s);
+            share_end(s);
         }
     pmap_pipeline_close(NULL);
 }
@@ -87,7 +87,7 @@ static void back_pressure(const struct pm_path *path)
         all_right(p, s, true); /* one worker a stage: in order in any case */
         if (s->ahead > sum + 1) fail_msg("the source was %llu items ahead; the queues hold %llu", (unsigned long long)s->ahead, (unsigned long long)sum);
         pmap_pipeline_close(p);
-        unshare(s);
+        share_end(s);
     }
 }
 
@@ -138,7 +138,7 @@ static void constant_memory(const struct pm_path *path)
     assert_true(resident_kib() < before + 8 * 1024);
     expect_end(p);
     pmap_pipeline_close(p);
-    unshare(s);
+    share_end(s);
 }
 
 /* The window in bytes bounds a stage as well: with room for two items in each the source is at most that far ahead, and one waits before each. */
@@ -156,7 +156,7 @@ static void window_in_bytes(const struct pm_path *path)
     }
     expect_end(p);
     pmap_pipeline_close(p);
-    unshare(s);
+    share_end(s);
 }
 
 /* ---- Time, end, arguments ---- */
@@ -183,7 +183,7 @@ static void time_out_loses_nothing(const struct pm_path *path)
     print_message("    %zu time-outs in between\n", late); /* how many is a matter of the machine; there were two before */
     expect_end(p);
     pmap_pipeline_close(p);
-    unshare(s);
+    share_end(s);
 }
 
 /* Items that would take for ever: close ends them with their workers. */
@@ -197,7 +197,7 @@ static void closed_while_stuck(const struct pm_path *path)
     double begin = seconds();
     pmap_pipeline_close(p);
     assert_true(seconds() - begin < 5);
-    unshare(s);
+    share_end(s);
 }
 
 static int in_child(void *arg)
@@ -220,7 +220,7 @@ static void forked(const struct pm_path *path)
     for (uint64_t i = 20; i < 200; i++) assert_int_equal(next_right(p, s), i);
     expect_end(p);
     pmap_pipeline_close(p);
-    unshare(s);
+    share_end(s);
 }
 
 static const struct pm_path_test tests[] = {

@@ -1,5 +1,6 @@
 /* What goes wrong in pipelines: items that fail, by policy; the source's errors; want of memory; deaths of workers and supervisors; arguments. */
 #include "tests/pipeline.h"
+#include "tests/ways.h"
 
 #include <math.h>
 
@@ -31,7 +32,7 @@ static void failures_collected(const struct pm_path *path)
     expect_end(p);
     pmap_pipeline_close(p);
     for (unsigned i = 0; i < STAGES; i++) assert_int_equal(s->begun[i], s->most - i);
-    unshare(s);
+    share_end(s);
 }
 
 static void failures_stop(const struct pm_path *path)
@@ -52,7 +53,7 @@ static void failures_stop(const struct pm_path *path)
             assert_int_equal(pmap_pipeline_failure(p)->value, 40 + (int)stage);
             expect_end(p);
             pmap_pipeline_close(p);
-            unshare(s);
+            share_end(s);
         }
 }
 
@@ -100,7 +101,7 @@ static void causes(const struct pm_path *path)
     }
     expect_end(p);
     pmap_pipeline_close(p);
-    unshare(s);
+    share_end(s);
 }
 
 /* All that came before the source's error comes out, then the error, once. */
@@ -117,7 +118,7 @@ static void source_error(const struct pm_path *path)
         assert_null(pmap_pipeline_failure(p));
         expect_end(p);
         pmap_pipeline_close(p);
-        unshare(s);
+        share_end(s);
     }
 }
 
@@ -147,7 +148,7 @@ static void source_gives_null(const struct pm_path *path)
         assert_int_equal(told, 1);
         expect_end(p);
         pmap_pipeline_close(p);
-        unshare(s);
+        share_end(s);
     }
 }
 
@@ -171,7 +172,7 @@ static void no_memory(const struct pm_path *path)
         }
         pmap_pipeline_close(p);
     }
-    unshare(s);
+    share_end(s);
 }
 
 /* ---- Deaths ---- */
@@ -196,7 +197,7 @@ static void workers_killed(const struct pm_path *path)
         }
         expect_end(p);
         pmap_pipeline_close(p);
-        unshare(s);
+        share_end(s);
     }
 }
 
@@ -215,7 +216,57 @@ static void supervisors_killed(const struct pm_path *path)
     expect_end(p);
     pmap_pipeline_close(p);
     assert_int_equal(pm_test_reap(5000), 0);
-    unshare(s);
+    share_end(s);
+}
+
+static const struct way *way_of_now;
+
+static int deadly(pmap_task *task, const void *in, size_t bytes)
+{
+    struct shared *s = pmap_task_arg(task);
+    if (pmap_task_index(task) == 3) {
+        atomic_fetch_add(&s->flag, 1);
+        way_of_now->die();
+    }
+    return negate(task, in, bytes);
+}
+
+/* One item, in one stage of three, dies in every way there is: that one fails, with its cause, and comes out in its turn. */
+static void every_way_of_dying(const struct pm_path *path)
+{
+    for (size_t w = 0; w < WAYS; w++) {
+        struct shared *s = share(8);
+        pmap_stage stage[3];
+        unsigned attempts = w % 2 ? 2 : 1, at = (unsigned)(w % 3);
+        way_of_now = &ways[w];
+        for (unsigned i = 0; i < 3; i++) stage[i] = (pmap_stage){.function = negate, .workers = 1, .executor = path->executor};
+        stage[at].function = deadly;
+        stage[at].arg = s;
+        stage[at].timeout_s = ways[w].timeout_s;
+        stage[at].retries = attempts > 1 ? 1 : -1;
+        pmap_pipeline *p = open_stages(stage, 3, s, NULL);
+        for (uint64_t i = 0; i < s->most; i++) {
+            const void *result;
+            size_t bytes;
+            int e = pmap_pipeline_next(p, 30, &result, &bytes);
+            const pmap_failure *f = pmap_pipeline_failure(p);
+            assert_int_equal(pmap_pipeline_index(p), i);
+            if (i == 3) {
+                if (e != PMAP_EITEMS || !f || f->item != i || f->cause != ways[w].cause || f->value != ways[w].value || f->attempts != attempts)
+                    fail_msg("%s in stage %u: %d: %s", ways[w].name, at, e, f ? f->text : pmap_error());
+                continue;
+            }
+            if (e != 1) fail_msg("%s in stage %u: innocent item %d: %d %s", ways[w].name, at, (int)i, e, pmap_error());
+            assert_null(f);
+            assert_int_equal(bytes, sizeof i);
+            uint64_t expected = ~i;
+            assert_memory_equal(result, &expected, sizeof expected);
+        }
+        expect_end(p);
+        assert_int_equal(atomic_load(&s->flag), attempts);
+        pmap_pipeline_close(p);
+        share_end(s);
+    }
 }
 
 static int die(pmap_task *task, const void *in, size_t bytes)
@@ -241,7 +292,7 @@ static void stage_of_deaths(const struct pm_path *path)
     if (i < s->most) EXPECT(e, PMAP_EBROKEN);
     else expect_end(p);
     pmap_pipeline_close(p);
-    unshare(s);
+    share_end(s);
 }
 
 /* ---- Arguments ---- */
@@ -304,7 +355,7 @@ static void arguments(const struct pm_path *path)
     EXPECT_TEXT("timeout_s is not a number");
     EXPECT(pmap_pipeline_next(p, 30, NULL, NULL), 1); /* nothing was lost */
     pmap_pipeline_close(p);
-    unshare(shared);
+    share_end(shared);
     assert_int_equal(pmap_pipeline_index(NULL), 0);
     assert_null(pmap_pipeline_failure(NULL));
     assert_null(pmap_pipeline_pool(NULL, 0));
@@ -314,6 +365,7 @@ static const struct pm_path_test tests[] = {
     {"failures are collected", failures_collected, PM_ON_SERIAL | PM_ON_THREADS | PM_ON_SHM},
     {"a failure stops it", failures_stop, PM_ON_SERIAL | PM_ON_THREADS | PM_ON_SHM},
     {"causes", causes, PM_ON_SHM},
+    {"every way of dying", every_way_of_dying, PM_ON_SHM},
     {"source error", source_error, PM_ON_SERIAL | PM_ON_THREADS | PM_ON_SHM},
     {"the source gives NULL", source_gives_null, PM_ON_SERIAL | PM_ON_THREADS | PM_ON_SHM},
     {"no memory", no_memory, PM_ON_SERIAL | PM_ON_THREADS | PM_ON_SHM},
@@ -323,4 +375,8 @@ static const struct pm_path_test tests[] = {
     {"arguments", arguments, PM_ON_NONE},
 };
 
-int main(void) { return PM_PATHS_MAIN("pipeline_errors", tests); }
+int main(void)
+{
+    no_core();
+    return PM_PATHS_MAIN("pipeline_errors", tests);
+}
