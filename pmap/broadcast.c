@@ -5,14 +5,12 @@
 #include "pmap/future.h"
 #include "pmap/task.h"
 
-static bool one_ready(void *arg) { return pm_future_finished(arg); }
-
 /* The result of worker i, or what it failed with. */
 static int collect(pmap_pool *pool, pmap_future *f, unsigned i, char *results, size_t result_size, struct pm_failure *failures, size_t *n)
 {
     const void *result;
     size_t bytes;
-    int e = pm_futures_wait(pool, "pmap_broadcast", one_ready, f, -1);
+    int e = pm_futures_wait(pool, "pmap_broadcast", pm_future_ready, f, -1);
     if (e) return e;
     e = pm_future_result(f, "pmap_broadcast", &result, &bytes);
     if (e == 0 && result_size) {

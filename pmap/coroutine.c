@@ -77,8 +77,6 @@ int pmap_coroutine_open(pmap_pool *pool, pmap_step_fn *function, const void *sta
     return e;
 }
 
-static bool one_ready(void *arg) { return pm_future_finished(arg); }
-
 static int send(pmap_coroutine *c, const void *in, size_t bytes, double timeout_s, const void **result, size_t *result_bytes)
 {
     int e = 0;
@@ -89,7 +87,7 @@ static int send(pmap_coroutine *c, const void *in, size_t bytes, double timeout_
         e = pm_submit(c->pool, "pmap_coroutine_send", &c->order, &c->running);
         if (e) return e;
     }
-    e = pm_futures_wait(c->pool, "pmap_coroutine_send", one_ready, c->running, timeout_s);
+    e = pm_futures_wait(c->pool, "pmap_coroutine_send", pm_future_ready, c->running, timeout_s);
     if (e) return e;
     if (c->last) pm_future_drop(c->last); /* not before: the last answer may be what this step was fed */
     c->last = c->running;
@@ -127,7 +125,7 @@ void pmap_coroutine_close(pmap_coroutine *c)
         if (c->running) { /* it works on the memory that is to be freed */
             struct pm_tasks *tasks = c->pool->futures->desk->tasks;
             if (!pm_task_cancel(tasks, c->running->entry, c->running->turn))
-                (void)pm_futures_wait(c->pool, "pmap_coroutine_close", one_ready, c->running, -1);
+                (void)pm_futures_wait(c->pool, "pmap_coroutine_close", pm_future_ready, c->running, -1);
             pm_future_drop(c->running);
         }
         if (c->last) pm_future_drop(c->last);

@@ -58,6 +58,7 @@ struct pmap_completed {
     struct pm_watch *ready, *ready_last;
 };
 
+/* futures.c */
 int pm_futures_init(pmap_pool *pool);
 int pm_futures_open(pmap_pool *pool, const char *what); /* makes the desk ready: 0, PMAP_ENOTSUP, ... */
 /* Waits for everything that was given in, as pm_futures_wait() below. */
@@ -83,6 +84,10 @@ struct pm_order_of_work {
     pmap_submit_options options;
 };
 
+/* Under the lock: an entry and its future; that it has finished. */
+int pm_future_take(pmap_pool *pool, const char *what, pmap_future **future);
+void pm_future_notice(pmap_pool *pool, pmap_future *future);
+
 /* async.c */
 int pm_async_outcome(struct pm_async *async, pmap_failure *failure, char **text);
 void pm_async_free(struct pm_async *async, bool forked);
@@ -99,6 +104,7 @@ int pm_submit(pmap_pool *pool, const char *what, const struct pm_order_of_work *
 /* Under the lock: takes note of everything that has finished; returns how many that were. */
 size_t pm_futures_notice(pmap_pool *pool);
 bool pm_future_finished(pmap_future *future); /* any thread; without the lock */
+static inline bool pm_future_ready(void *future) { return pm_future_finished(future); } /* for pm_futures_wait() */
 int pm_future_result(pmap_future *future, const char *what, const void **result, size_t *bytes); /* of a finished one */
 void pm_future_words(const pmap_future *future, char *text); /* the function's own, of one that has failed: PM_TEXT bytes */
 void pm_future_drop(pmap_future *future);     /* gives it back in whatever state it is; without the lock */
