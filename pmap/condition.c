@@ -15,12 +15,9 @@ struct pmap_condition {
 
 int pmap_condition_open(pmap_condition **condition, const pmap_condition_options *given)
 {
-    static const char what[] = "pmap_condition_open";
-    pmap_condition_options o = PMAP_CONDITION_OPTIONS_INIT;
-    if (!condition) return pm_error(PMAP_EINVAL, "%s: condition is NULL", what);
-    *condition = NULL;
-    int e = pm_shared_options(&o, sizeof o, given, what);
-    if (!e) *condition = pm_shared_open(o.pool, sizeof **condition, PM_KIND_CONDITION, what, &e);
+    int e = 0;
+    if (!condition) return pm_error(PMAP_EINVAL, "pmap_condition_open: condition is NULL");
+    *condition = pm_shared_open_plain(given, sizeof **condition, PM_KIND_CONDITION, "pmap_condition_open", &e);
     return e;
 }
 

@@ -12,12 +12,9 @@ struct pmap_event {
 
 int pmap_event_open(pmap_event **event, const pmap_event_options *given)
 {
-    static const char what[] = "pmap_event_open";
-    pmap_event_options o = PMAP_EVENT_OPTIONS_INIT;
-    if (!event) return pm_error(PMAP_EINVAL, "%s: event is NULL", what);
-    *event = NULL;
-    int e = pm_shared_options(&o, sizeof o, given, what);
-    if (!e) *event = pm_shared_open(o.pool, sizeof **event, PM_KIND_EVENT, what, &e);
+    int e = 0;
+    if (!event) return pm_error(PMAP_EINVAL, "pmap_event_open: event is NULL");
+    *event = pm_shared_open_plain(given, sizeof **event, PM_KIND_EVENT, "pmap_event_open", &e);
     return e;
 }
 

@@ -31,6 +31,16 @@ void *pm_shared_open(pmap_pool *pool, size_t bytes, enum pm_kind kind, const cha
     return s;
 }
 
+_Static_assert(sizeof(pmap_event_options) == sizeof(struct pm_plain_options), "an event's options are those");
+_Static_assert(sizeof(pmap_condition_options) == sizeof(struct pm_plain_options), "and so are a condition's");
+
+void *pm_shared_open_plain(const void *given, size_t bytes, enum pm_kind kind, const char *what, int *error)
+{
+    struct pm_plain_options o = {sizeof o, NULL};
+    *error = pm_shared_options(&o, sizeof o, given, what);
+    return *error ? NULL : pm_shared_open(o.pool, bytes, kind, what, error);
+}
+
 int pm_shared_close(struct pm_shared *s, enum pm_kind kind, const char *what)
 {
     if (!s) return 0;

@@ -24,6 +24,13 @@ struct pm_shared {
  * mapping that children forked later share.  NULL: *error is what the public call returns. */
 void *pm_shared_open(pmap_pool *pool, size_t bytes, enum pm_kind kind, const char *what, int *error);
 
+/* The whole of opening an object that zeroed memory is, and whose options say no more than `pool`. */
+struct pm_plain_options {
+    size_t size;
+    pmap_pool *pool;
+};
+void *pm_shared_open_plain(const void *given, size_t bytes, enum pm_kind kind, const char *what, int *error);
+
 /* Gives the memory back: a mapping is unmapped in this process only.  The public error. */
 int pm_shared_close(struct pm_shared *shared, enum pm_kind kind, const char *what);
 
