@@ -21,6 +21,10 @@ bool template_names_program(const struct template *t);  /* the first word has a 
  * which no argument can have, with a message that names the job and where it is. */
 int template_fill(const struct template *t, const struct args *args, size_t seq, unsigned slot, char ***argv, size_t *bytes);
 
+/* What row `row` adds to a command line at most, in bytes as above; args NULL: what is there without any row.  For -X and -m, which ask for each
+ * row once instead of filling the line again and again. */
+size_t template_cost(const struct template *t, const struct args *args, size_t row);
+
 /* Bytes of all arguments that the system takes at most for one command, with this environment; and of one argument. */
 size_t template_most(void);
 #define TEMPLATE_MOST_WORD (128u * 1024 - 1)
