@@ -146,9 +146,45 @@ static void the_first_failure_stops(void **state)
     close_scene();
 }
 
+/* ---- Deadlines ---- */
+
+static void *begin_and_end(void *arg)
+{
+    int64_t timeout_ns = *(int64_t *)arg;
+    for (int i = 0; i < 200000 / FEWER && !atomic_load(&s.wrong); i++) {
+        (void)pm_board_time(s.board, timeout_ns);
+        int64_t shortest = pm_board_shortest(s.board);
+        if (shortest <= 0 || shortest > timeout_ns) atomic_fetch_add(&s.wrong, 1);
+        pm_board_untime(s.board);
+    }
+    return NULL;
+}
+
+/* While one has a deadline the supervisor never sees none, nor a longer one, whatever begins and ends beside it. */
+static void the_shortest_deadline(void **state)
+{
+    (void)state;
+    static int64_t times[] = {5000000, 70000, INT64_MAX};
+    pthread_t thread[3];
+    open_scene(2);
+    assert_int_equal(pm_board_shortest(s.board), 0);
+    assert_true(pm_board_time(s.board, 1));
+    assert_in_range(pm_board_shortest(s.board), 1, 2000);
+    assert_false(pm_board_time(s.board, 5000));
+    pm_board_untime(s.board);
+    pm_board_untime(s.board);
+    assert_int_equal(pm_board_shortest(s.board), 0);
+    for (unsigned i = 0; i < 3; i++) assert_int_equal(pthread_create(&thread[i], NULL, begin_and_end, &times[i]), 0);
+    for (unsigned i = 0; i < 3; i++) pthread_join(thread[i], NULL);
+    assert_int_equal(atomic_load(&s.wrong), 0);
+    assert_int_equal(pm_board_shortest(s.board), 0);
+    close_scene();
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_item_once),
     cmocka_unit_test(ranges_of_sleepers_are_taken_whole),
+    cmocka_unit_test(the_shortest_deadline),
     cmocka_unit_test(one_job_after_another),
     cmocka_unit_test(rounds_start_over),
     cmocka_unit_test(stop_at_any_moment),

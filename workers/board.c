@@ -105,6 +105,32 @@ int pm_board_resize(struct pm_board *b, struct pm_arena *arena, unsigned workers
     return 0;
 }
 
+/* Number and shortest are one word: two, changed one after the other, would be those of different moments when one ends as another begins. */
+#define TIMED_BITS 21 /* more than jobs and tasks together; the rest is the time, in units of 1024 ns */
+#define TIMED_MASK ((UINT64_C(1) << TIMED_BITS) - 1)
+_Static_assert(PM_JOBS + PM_TASKS <= TIMED_MASK, "all may have a deadline");
+
+bool pm_board_time(struct pm_board *b, int64_t timeout_ns)
+{
+    uint64_t units = (uint64_t)timeout_ns >> 10, most = UINT64_MAX >> TIMED_BITS, w = atomic_load(&b->timed), next;
+    units = units < 1 ? 1 : units < most ? units : most;
+    bool shorter;
+    do {
+        shorter = !(w & TIMED_MASK) || units < w >> TIMED_BITS;
+        next = (w & TIMED_MASK) + 1;
+        next |= (shorter ? units : w >> TIMED_BITS) << TIMED_BITS;
+    } while (!atomic_compare_exchange_weak(&b->timed, &w, next));
+    return shorter;
+}
+
+void pm_board_untime(struct pm_board *b)
+{
+    uint64_t w = atomic_load(&b->timed);
+    while (!atomic_compare_exchange_weak(&b->timed, &w, (w & TIMED_MASK) > 1 ? w - 1 : 0)) continue;
+}
+
+int64_t pm_board_shortest(struct pm_board *b) { return (int64_t)(atomic_load(&b->timed) >> TIMED_BITS << 10); }
+
 void pm_board_wake(struct pm_board *b, uint32_t chunks)
 {
     uint32_t n = chunks < b->cpus ? chunks : b->cpus;

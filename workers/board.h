@@ -110,8 +110,7 @@ struct pm_board {
     _Atomic uint32_t broken_worker;
     _Atomic uint64_t deaths;            /* the supervisor: since the pool opened */
     _Atomic uint64_t rescues;           /* the caller's side: a job stood still and all slept; never in tests */
-    _Atomic uint32_t timed;             /* the caller's side: open jobs whose items have a deadline */
-    _Atomic int64_t shortest;           /* the shortest such deadline, ns */
+    _Atomic uint64_t timed;             /* the caller's side: of what has a deadline; see pm_board_time() */
     _Atomic uint32_t wanted;            /* the caller's side: slots below this one have a worker, those above lose theirs */
     _Atomic uint32_t workers;           /* the caller's side: slots that are committed, at least `wanted`; never falls */
     _Atomic uint32_t spread;            /* the caller's side: ranges of a job to come */
@@ -148,6 +147,12 @@ int pm_board_resize(struct pm_board *board, struct pm_arena *arena, unsigned wor
 /* Wakes as many workers as CPUs can serve; each of them wakes another while there is more to do than awake workers. */
 void pm_board_wake(struct pm_board *board, uint32_t chunks);
 void pm_board_wake_all(struct pm_board *board);
+
+/* One more job or task whose items may take so long, or one fewer.  True: no other is as short, so the supervisor is to be told; it looks once
+ * in each shortest time, which is often enough for all that take longer.  Any thread. */
+bool pm_board_time(struct pm_board *board, int64_t timeout_ns);
+void pm_board_untime(struct pm_board *board);
+int64_t pm_board_shortest(struct pm_board *board); /* at most so long; 0 = nothing has a deadline */
 
 /* Is any job neither closed nor finished, or any task waiting? */
 bool pm_board_busy(struct pm_board *board);

@@ -119,10 +119,14 @@ static bool order(struct pm_processes *p, struct pm_order o)
     return p->control >= 0 && send(p->control, &o, sizeof o, MSG_NOSIGNAL) > 0; /* full: waits, but not longer than ORDER_S */
 }
 
-/* Only makes it look at the board again.  One on its way is enough: it looks when it has taken that out, which is later than now. */
+/* Only makes it look at the board again.  One on its way is enough: it looks when it has taken that out, which is later than now.  Under the
+ * lock: another thread may be about to close the socket of a supervisor that has died.  Not while the pool ends, for which that is held. */
 static void order_look(struct pm_processes *p)
 {
-    if (!atomic_exchange(&p->board->look, 1) && !order(p, (struct pm_order){.what = PM_ORDER_LOOK})) atomic_store(&p->board->look, 0);
+    if (atomic_load(&p->ending) || atomic_exchange(&p->board->look, 1)) return;
+    pthread_mutex_lock(&p->lock);
+    if (!order(p, (struct pm_order){.what = PM_ORDER_LOOK})) atomic_store(&p->board->look, 0);
+    pthread_mutex_unlock(&p->lock);
 }
 
 /* ---- Open, end, close ---- */
@@ -209,10 +213,11 @@ static int processes_resize(struct pm_executor *e, unsigned workers)
     if (atomic_load(&p->ending)) error = -ECANCELED;
     if (!error && p->desk.tasks) error = pm_tasks_grow(p->desk.tasks, &p->arena, workers); /* first: no worker is without its hints */
     if (!error) error = pm_board_resize(p->board, &p->arena, workers);
-    if (!error) order_look(p);
     pthread_mutex_unlock(&p->lock);
-    if (!error) pm_board_wake_all(p->board); /* who is to leave looks at it when it wakes up */
-    return error;
+    if (error) return error;
+    order_look(p);
+    pm_board_wake_all(p->board); /* who is to leave looks at it when it wakes up */
+    return 0;
 }
 
 static int processes_end(struct pm_executor *e, int64_t grace_ns)
@@ -319,18 +324,6 @@ static int commit_words(struct pm_processes *p, unsigned index, const struct pm_
     return e;
 }
 
-static void timed_begin(struct pm_board *board, int64_t timeout_ns)
-{
-    atomic_fetch_add(&board->timed, 1);
-    int64_t shortest = atomic_load(&board->shortest);
-    if (shortest == 0 || timeout_ns < shortest) atomic_store(&board->shortest, timeout_ns);
-}
-
-static void timed_end(struct pm_board *board)
-{
-    if (atomic_fetch_sub(&board->timed, 1) == 1) atomic_store(&board->shortest, 0);
-}
-
 int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm_ticket *ticket, bool wait)
 {
     unsigned index = 0;
@@ -350,12 +343,12 @@ int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm
     }
     struct pm_board *board = p->board;
     ticket->job = &board->job[index];
-    if (ticket->timed) timed_begin(board, work->timeout_ns);
+    bool shorter = ticket->timed && pm_board_time(board, work->timeout_ns);
     uint32_t chunks = pm_job_open(board, ticket->job, work, arg, atomic_load_explicit(&ticket->job->serial, memory_order_relaxed) + PM_JOBS);
     pm_board_wake(board, chunks);
+    if (atomic_load(&p->ending) || atomic_load(&board->broken)) pm_job_stop(board, ticket->job); /* else whoever ends it sees this job */
     /* `resting` behind the notify, which is a full barrier: the supervisor looks for jobs behind its own change of it. */
-    if (ticket->timed || atomic_load(&board->resting)) order_look(p);
-    if (atomic_load(&p->ending) || atomic_load(&board->broken)) pm_job_stop(board, ticket->job);
+    else if (shorter || atomic_load(&board->resting)) order_look(p);
     return 0;
 }
 
@@ -424,7 +417,7 @@ void pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm
     cost->wall = end - job->work.begun;
     if (job->work.want_cost || cost->wall > SHORT_NS) pm_job_cost(job, cost, end);
     else cost->idle = cost->wall * atomic_load(&board->wanted); /* to look would bring the workers' cache lines here, and take as long as the call */
-    if (ticket->timed) timed_end(board);
+    if (ticket->timed) pm_board_untime(board);
     pm_job_close(job);
     if (ticket->arg) (void)pm_heap_free(p->heap, ticket->arg);
     give_descriptor(p, job->index);
@@ -452,10 +445,7 @@ static struct pm_desk *processes_desk(struct pm_executor *e, int *error)
 static void processes_rouse(struct pm_executor *e)
 {
     struct pm_processes *p = mine(e);
-    if (!atomic_load(&p->board->resting)) return;
-    pthread_mutex_lock(&p->lock);
-    order_look(p);
-    pthread_mutex_unlock(&p->lock);
+    if (atomic_load(&p->board->resting)) order_look(p);
 }
 
 static int processes_attend(struct pm_executor *e, bool late)
@@ -483,16 +473,8 @@ static int processes_kill(struct pm_executor *e, uint32_t task, uint32_t turn)
 static void processes_timed(struct pm_executor *e, int64_t timeout_ns, int change)
 {
     struct pm_processes *p = mine(e);
-    if (change < 0) {
-        timed_end(p->board);
-        return;
-    }
-    int64_t shortest = atomic_load(&p->board->shortest);
-    timed_begin(p->board, timeout_ns);
-    if (shortest && shortest <= timeout_ns) return; /* the supervisor looks often enough already */
-    pthread_mutex_lock(&p->lock);
-    order_look(p);
-    pthread_mutex_unlock(&p->lock);
+    if (change < 0) pm_board_untime(p->board);
+    else if (pm_board_time(p->board, timeout_ns)) order_look(p);
 }
 
 /* ---- The table ---- */

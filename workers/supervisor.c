@@ -330,8 +330,9 @@ static void ring(struct supervisor *s)
 /* Looks for items past their deadline; returns when to look again, or -1. */
 static int64_t enforce(struct supervisor *s)
 {
-    if (atomic_load(&s->board->timed) == 0) return -1;
-    int64_t now = pm_now(), next = now + atomic_load(&s->board->shortest);
+    int64_t shortest = pm_board_shortest(s->board);
+    if (shortest == 0) return -1;
+    int64_t now = pm_now(), next = now + shortest;
     for (unsigned i = 0; i < s->board->workers; i++) {
         struct pm_seat *seat = &s->seat[i];
         struct pm_spot *spot = &s->board->slot[i].spot;
