@@ -370,7 +370,8 @@ static void kill_adopted(void)
         ssize_t n = fd >= 0 ? read(fd, list, sizeof list - 1) : 0;
         if (fd >= 0) close(fd);
         list[n > 0 ? n : 0] = 0;
-        for (char *at = list, *end; (pid = (int)strtol(at, &end, 10)) > 0 && end != at; at = end) (void)kill(pid, SIGKILL);
+        /* Each is followed by a blank: a number that is not was cut at the end of the buffer, and would be somebody else's. */
+        for (char *at = list, *end; (pid = (int)strtol(at, &end, 10)) > 0 && *end == ' '; at = end) (void)kill(pid, SIGKILL);
         /* A child of theirs comes to us when they are reaped, hence again; without that file we only reap what is dead. */
         do pid = waitpid(-1, NULL, WNOHANG); /* never blocking: who came to us meanwhile has not been killed yet */
         while (pid > 0 || (pid < 0 && errno == EINTR));
@@ -405,13 +406,16 @@ static void take_over(struct supervisor *s)
         if (pid == 0) continue;
         long hz = sysconf(_SC_CLK_TCK);
         int64_t born = (int64_t)(atomic_load(&slot->born) / (uint64_t)(1000000000 / hz));
-        if (pm_process_of(pid, &old) == 0 && (old.start == 0 || llabs((int64_t)old.start - born) < hz)) {
+        bool there = pm_process_of(pid, &old) == 0, other = there && old.start != 0 && llabs((int64_t)old.start - born) >= hz;
+        if (there && !other) {
             int fd = pm_process_watch(&old);
             (void)pm_process_signal(&old, fd, SIGKILL);
             (void)pm_process_wait(&old, fd, -1);
             if (fd >= 0) close(fd);
         }
-        (void)kill(-pid, SIGKILL);
+        /* A pid is not given out again while it is a group's: where another has it now, nothing is left of the worker's, and the group is that
+         * other one's. */
+        if (!other) (void)kill(-pid, SIGKILL);
         struct pm_death death = {.slot = i, .gen = atomic_load(&slot->gen), .cause = PM_SIGNAL, .value = SIGKILL, .charged = true};
         mend(s, &death);
     }

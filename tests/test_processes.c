@@ -1,0 +1,89 @@
+/* The process executor where the public calls do not lead: what is on the board when a supervisor takes over. */
+#include "tests/harness.h"
+#include "workers/processes.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct pm_processes *open_one(void)
+{
+    const struct pm_setup setup = {.workers = 1, .most = 1, .cpus = 1, .memory = 1 << 20};
+    struct pm_executor *executor;
+    char text[200];
+    assert_int_equal(pm_processes.open(&executor, &setup, text, sizeof text), 0);
+    return (struct pm_processes *)(void *)executor;
+}
+
+static void close_one(struct pm_processes *p)
+{
+    assert_int_equal(pm_processes.end((struct pm_executor *)(void *)p, -1), 0);
+    pm_processes.close((struct pm_executor *)(void *)p);
+}
+
+static bool reaped(void *pid) { return waitpid(*(pid_t *)pid, NULL, WNOHANG) == *(pid_t *)pid; }
+
+/* Kills it, and waits for its worker, which has come to this program. */
+static void kill_supervisor(struct pm_processes *p)
+{
+    pid_t worker = atomic_load(&p->board->slot[0].pid);
+    assert_true(worker > 0);
+    assert_int_equal(kill(p->supervisor.pid, SIGKILL), 0);
+    assert_int_equal(pm_process_wait(&p->supervisor, p->pidfd, 5000), 0);
+    if (!pm_test_wait_until(reaped, &worker, 5000)) fail_msg("worker %d outlives its supervisor", (int)worker);
+}
+
+/* In a process group of its own, as a shell's job is; answers each byte. */
+static pid_t stranger(int ask[2], int answer[2])
+{
+    assert_int_equal(pipe(ask), 0);
+    assert_int_equal(pipe(answer), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        char c;
+        (void)setpgid(0, 0);
+        (void)close(ask[1]);
+        (void)close(answer[0]);
+        while (read(ask[0], &c, 1) == 1 && write(answer[1], &c, 1) == 1) continue;
+        _exit(0);
+    }
+    assert_true(pid > 0);
+    (void)close(ask[0]);
+    (void)close(answer[1]);
+    return pid;
+}
+
+static bool answers(int ask, int answer)
+{
+    char c = 'a';
+    return write(ask, &c, 1) == 1 && read(answer, &c, 1) == 1;
+}
+
+/* The pool was idle for long after its supervisor had died: the worker's pid is somebody else's by now, who leads a group. */
+static void a_pid_that_is_another_process_now(void **state)
+{
+    (void)state;
+    int ask[2], answer[2];
+    (void)signal(SIGPIPE, SIG_IGN);
+    struct pm_processes *p = open_one();
+    pid_t pid = stranger(ask, answer);
+    assert_true(answers(ask[1], answer[0])); /* it has its group */
+    kill_supervisor(p);
+    atomic_store(&p->board->slot[0].pid, pid);
+    atomic_store(&p->board->slot[0].born, 0);
+    assert_int_equal(pm_processes_check(p), 0);
+    if (!answers(ask[1], answer[0])) fail_msg("the new supervisor has killed a process that is not the pool's");
+    (void)close(ask[1]);
+    (void)close(answer[0]);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    close_one(p);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_pid_that_is_another_process_now),
+    };
+    return PM_TEST_MAIN("processes", tests);
+}
