@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -224,6 +225,47 @@ static void by_a_function_of_its_own(const struct pm_path *path)
     pm_path_close(pool);
 }
 
+/* The first task starts a pool's threads, while another thread ends them. */
+static int nothing(pmap_task *task, const void *in, size_t bytes)
+{
+    (void)task, (void)in, (void)bytes;
+    return 0;
+}
+
+static void *give_first(void *arg)
+{
+    struct thread *t = arg;
+    atomic_store(&t->over, true); /* it is about to */
+    t->value = pmap_submit(t->pool, nothing, NULL, 0, NULL, NULL);
+    return NULL;
+}
+
+static size_t address_space(void)
+{
+    size_t pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    assert_true(f && fscanf(f, "%zu", &pages) == 1);
+    (void)fclose(f);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void ended_at_the_first_task(const struct pm_path *path)
+{
+    size_t before = 0;
+    for (unsigned round = 0; round < 150; round++) {
+        if (round == 10) before = address_space();
+        struct thread t = {.pool = pm_path_open(path, 4)};
+        assert_int_equal(pthread_create(&t.id, NULL, give_first, &t), 0);
+        while (!atomic_load(&t.over)) sched_yield();
+        for (unsigned i = 0; i < round * 200; i++) __asm__ __volatile__("" ::: "memory"); /* to meet it at another point */
+        EXPECT(pmap_pool_terminate(t.pool, 0), 0);
+        pthread_join(t.id, NULL);
+        if (t.value && t.value != PMAP_ECANCELLED && t.value != PMAP_ECLOSED) fail_msg("%s: %d", path->name, t.value);
+    }
+    size_t after = address_space(); /* a thread that nobody has joined keeps its stack, of 8 MiB as a rule */
+    if (after > before + ((size_t)200 << 20)) fail_msg("%s: threads were left behind: %zu MiB", path->name, (after - before) >> 20);
+}
+
 int main(void)
 {
     static const struct pm_path_test tests[] = {
@@ -231,6 +273,7 @@ int main(void)
         {"all at once", all_at_once, PM_ON_ALL},
         {"made to hurry", made_to_hurry, PM_ON_ALL},
         {"tasks made to hurry", tasks_made_to_hurry, PM_ON_THREADS | PM_ON_SHM},
+        {"ended at the first task", ended_at_the_first_task, PM_ON_SERIAL | PM_ON_THREADS | PM_ON_SHM},
         {"waits", waits, PM_ON_ALL},
         {"waits, then terminates", waits_then_terminates, PM_ON_ALL},
         {"by a function of its own", by_a_function_of_its_own, PM_ON_SERIAL | PM_ON_THREADS},

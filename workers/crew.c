@@ -72,9 +72,18 @@ static void *serve(void *arg)
     return NULL;
 }
 
+static void stop(struct pm_crew *crew)
+{
+    atomic_store(&crew->ended, true);
+    pm_event_notify(&crew->work, INT_MAX);
+    for (unsigned i = 0; i < crew->started; i++) (void)pthread_join(crew->mate[i].thread, NULL);
+    crew->started = 0;
+}
+
 static int start(struct pm_crew *crew)
 {
     sigset_t all, old;
+    if (atomic_load(&crew->ended)) return -ECANCELED;
     sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are for the application's own threads */
     int e = 0;
@@ -86,7 +95,7 @@ static int start(struct pm_crew *crew)
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (e == 0) return 0;
     /* Fewer are not enough: an errand waits for its own worker. */
-    pm_crew_end(crew);
+    stop(crew);
     atomic_store(&crew->ended, false);
     return -e;
 }
@@ -140,10 +149,10 @@ bool pm_crew_help(struct pm_crew *crew)
 
 void pm_crew_end(struct pm_crew *crew)
 {
-    atomic_store(&crew->ended, true);
-    pm_event_notify(&crew->work, INT_MAX);
-    /* A terminate may come while a close is at it: one of the two joins. */
-    for (unsigned i = 0, n = atomic_exchange(&crew->started, 0); i < n; i++) (void)pthread_join(crew->mate[i].thread, NULL);
+    /* A terminate may come while a close is at it, or while another thread's first task starts them: all of them, or none. */
+    pthread_mutex_lock(&crew->lock);
+    stop(crew);
+    pthread_mutex_unlock(&crew->lock);
 }
 
 void pm_crew_close(struct pm_crew *crew)

@@ -14,14 +14,14 @@ struct pm_crew {
     struct pm_event work;             /* they sleep here */
     struct pm_mate *mate;             /* one a worker */
     unsigned workers;
-    atomic_uint started;              /* threads to be joined: whoever takes the number joins them */
+    unsigned started;                 /* threads to be joined */
     const struct pm_executor *executor; /* for pm_inside */
     struct pm_life life;              /* its hooks run in each thread, at its begin and end */
     void *state;                      /* without threads: of whoever helps */
     atomic_int code;                  /* what an init hook returned; not 0: the pool is broken */
     atomic_uint refused;              /* that of this worker */
     atomic_bool ended;
-    pthread_mutex_t lock;             /* one opens it */
+    pthread_mutex_t lock;             /* guards the tables and threads while they are made and ended, and whoever helps */
 };
 
 void pm_crew_init(struct pm_crew *crew, const struct pm_executor *executor, const struct pm_setup *setup);
