@@ -48,8 +48,6 @@ int pm_tasks_grow(struct pm_tasks *t, struct pm_arena *arena, unsigned workers)
 
 /* ---- The application ---- */
 
-static uint64_t errand_mark(uint32_t index, uint32_t turn) { return (uint64_t)turn << 32 | (index + 1); }
-
 void pm_task_announce(struct pm_tasks *t, uint32_t index, uint32_t turn)
 {
     uint64_t at = atomic_load_explicit(&t->tail, R);
@@ -62,7 +60,7 @@ void pm_task_announce(struct pm_tasks *t, uint32_t index, uint32_t turn)
 void pm_task_errand(struct pm_tasks *t, uint32_t index, uint32_t turn, unsigned worker)
 {
     atomic_store_explicit(&t->entry[index].word, pm_word(PM_FREE, 0, 0, turn), memory_order_release);
-    atomic_store(&t->hints[worker].errand, errand_mark(index, turn));
+    atomic_store(&t->hints[worker].errand, index + 1);
     atomic_fetch_add(&t->errands, 1);
     pm_event_notify(t->work, INT_MAX); /* one of them is meant, and which sleeper a wake-up reaches nobody knows */
 }
@@ -118,11 +116,9 @@ static bool adopt(struct pm_hand *h, uint32_t *index)
 static bool find(struct pm_hand *h, uint32_t *index)
 {
     struct pm_tasks *t = h->tasks;
-    h->errand = 0;
     if (adopt(h, index)) return true;
     if (atomic_load_explicit(&t->errands, memory_order_acquire)) {
-        h->errand = atomic_load(&h->hints->errand);
-        uint32_t k = (uint32_t)h->errand;
+        uint32_t k = atomic_load(&h->hints->errand);
         reach_for(h, k);
         *index = k - 1;
         if (k) return true;
@@ -228,8 +224,8 @@ bool pm_task_work(struct pm_hand *h)
         atomic_store_explicit(h->progress, atomic_load_explicit(h->progress, R) + 1, R);
         tell(h, index);
     }
-    /* By now the application may have seen the end, used the entry again and sent this worker there again: that mark is another. */
-    if (h->errand) atomic_compare_exchange_strong(&h->hints->errand, &h->errand, 0);
+    uint32_t own = index + 1;
+    if (atomic_load_explicit(&h->hints->errand, R) == own) atomic_compare_exchange_strong(&h->hints->errand, &own, 0);
     atomic_store_explicit(&h->spot->task, 0, memory_order_release);
     return true;
 }
@@ -281,9 +277,9 @@ void pm_task_repair(struct pm_tasks *t, const struct pm_death *death, struct pm_
     }
     if (pm_word_terminal(w, pm_word_round(w))) {
         if (pm_word_state(w) == PM_FAILED) atomic_fetch_add(&t->retries, 1);
-        uint64_t errand = errand_mark(k - 1, pm_word_round(w));
-        atomic_compare_exchange_strong(&t->hints[death->slot].errand, &errand, 0);
         hint(&t->hints[death->slot], k - 1);
+        uint32_t errand = k;
+        atomic_compare_exchange_strong(&t->hints[death->slot].errand, &errand, 0);
         uint32_t wanted = 1;
         atomic_compare_exchange_strong(&t->bell, &wanted, 2); /* the supervisor looks at it before it sleeps */
         pm_event_notify(&t->done, INT_MAX);

@@ -64,8 +64,7 @@ struct pm_hints {
     alignas(64) _Atomic uint32_t head;  /* the application */
     alignas(64) _Atomic uint32_t entry[PM_HINTS];
     alignas(64) _Atomic uint32_t orphan; /* entry + 1 that this worker's death left; the supervisor sets it, any worker takes it */
-    _Atomic uint64_t errand;             /* turn << 32 | entry + 1 for this worker alone; the application sets it, and who clears it names
-                                            the one it means: the entry may have another errand by then */
+    _Atomic uint32_t errand;             /* entry + 1 for this worker alone; the application sets it */
 };
 
 struct pm_tasks {
@@ -108,7 +107,6 @@ struct pm_hand {
     _Atomic uint64_t *progress;
     unsigned index;
     uint32_t owner;
-    uint64_t errand;                    /* the mark that led to the task at hand; 0 = none did */
     void (*ring)(struct pm_hand *hand); /* makes the application's descriptor readable */
     _Atomic uint32_t stop;              /* what the function's task says about "cancelled": the turn is doomed */
     struct pm_run run;
