@@ -113,16 +113,25 @@ static bool adopt(struct pm_hand *h, uint32_t *index)
     return false;
 }
 
+/* Nobody takes the mark of an errand back: when its task has ended the entry is the application's, and may already be this worker's next
+ * one.  Whether it is still to be run its word says. */
+static bool has_errand(struct pm_hand *h, uint32_t *index)
+{
+    uint32_t k = atomic_load(&h->hints->errand);
+    if (!k) return false;
+    struct pm_entry *e = &h->tasks->entry[k - 1];
+    if (pm_word_state(atomic_load_explicit(&e->word, memory_order_acquire)) != PM_FREE) return false;
+    if (atomic_load_explicit(&e->errand, R) != h->index + 1) return false;
+    reach_for(h, k);
+    *index = k - 1;
+    return true;
+}
+
 static bool find(struct pm_hand *h, uint32_t *index)
 {
     struct pm_tasks *t = h->tasks;
     if (adopt(h, index)) return true;
-    if (atomic_load_explicit(&t->errands, memory_order_acquire)) {
-        uint32_t k = atomic_load(&h->hints->errand);
-        reach_for(h, k);
-        *index = k - 1;
-        if (k) return true;
-    }
+    if (atomic_load_explicit(&t->errands, memory_order_acquire) && has_errand(h, index)) return true;
     for (;;) {
         uint64_t at = atomic_load_explicit(&t->next, memory_order_acquire);
         if (at == atomic_load_explicit(&t->tail, memory_order_acquire)) return false;
@@ -224,8 +233,6 @@ bool pm_task_work(struct pm_hand *h)
         atomic_store_explicit(h->progress, atomic_load_explicit(h->progress, R) + 1, R);
         tell(h, index);
     }
-    uint32_t own = index + 1;
-    if (atomic_load_explicit(&h->hints->errand, R) == own) atomic_compare_exchange_strong(&h->hints->errand, &own, 0);
     atomic_store_explicit(&h->spot->task, 0, memory_order_release);
     return true;
 }
@@ -278,8 +285,6 @@ void pm_task_repair(struct pm_tasks *t, const struct pm_death *death, struct pm_
     if (pm_word_terminal(w, pm_word_round(w))) {
         if (pm_word_state(w) == PM_FAILED) atomic_fetch_add(&t->retries, 1);
         hint(&t->hints[death->slot], k - 1);
-        uint32_t errand = k;
-        atomic_compare_exchange_strong(&t->hints[death->slot].errand, &errand, 0);
         uint32_t wanted = 1;
         atomic_compare_exchange_strong(&t->bell, &wanted, 2); /* the supervisor looks at it before it sleeps */
         pm_event_notify(&t->done, INT_MAX);

@@ -64,7 +64,7 @@ struct pm_hints {
     alignas(64) _Atomic uint32_t head;  /* the application */
     alignas(64) _Atomic uint32_t entry[PM_HINTS];
     alignas(64) _Atomic uint32_t orphan; /* entry + 1 that this worker's death left; the supervisor sets it, any worker takes it */
-    _Atomic uint32_t errand;             /* entry + 1 for this worker alone; the application sets it */
+    _Atomic uint32_t errand;             /* entry + 1 for this worker alone, or that was; the application sets it */
 };
 
 struct pm_tasks {
