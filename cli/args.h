@@ -9,22 +9,27 @@
 /* One value of each column.  With most > 1, with fill, or with several lines a group has several rows. */
 struct args {
     size_t rows, columns;
-    struct record *value;  /* [row * columns + column]; belongs to this struct */
+    struct record *value;  /* [row * columns + column]; belongs to this struct, texts and all.  text NULL: the row has no such column */
 };
 
 struct args_reader;
 
-/* Opens all sources of the batch (standard input when it names none).  NULL after a message that names what is wrong. */
+/* Opens all sources of the batch (standard input when it names none), reads the names for --header, and to their ends all sources but the
+ * first (with --shuf that too), for which it may wait.  The batch must live as long.  NULL after a message that names what is wrong. */
 struct args_reader *args_open(const struct batch *batch);
 
 /* The column's number from 0 that a name of --header stands for, or -1. */
 int args_column(const struct args_reader *reader, const char *name, size_t length);
 size_t args_columns(const struct args_reader *reader); /* named by --header; 0 = not known */
+/* For messages: the file, "standard input" or "command line" that a column comes from; NULL: not sure. */
+const char *args_source(const struct args_reader *reader, size_t column);
 
-/* 1: *args is the next group, valid until args_free(); 0: the end; -1 after a message.  fits(args, arg): for fill, is the command with one
- * row more still short enough?  NULL = no fill. */
-int args_next(struct args_reader *reader, struct args *args, bool (*fits)(const struct args *, void *), void *arg);
-bool args_ready(const struct args_reader *reader); /* it will not wait for a pipe or a terminal */
+/* 1: *args is the next group, valid until args_free(); 0: the end; -1 after a message, when all that was read before has been given;
+ * 2, only without `wait`: it would have to wait for a pipe or a terminal.  Then poll args_fd() for reading and call it again: what has
+ * come so far is kept.  fits(args, arg): for fill, is the command with these rows, of which the last is new, still short enough?  It is
+ * asked for each row in turn, and for the first as well, which is given whatever it says: so it can count up.  NULL = no fill. */
+int args_next(struct args_reader *reader, struct args *args, bool wait, bool (*fits)(const struct args *, void *), void *arg);
+int args_fd(const struct args_reader *reader);
 void args_free(struct args *args);
 void args_close(struct args_reader *reader);
 

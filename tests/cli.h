@@ -48,9 +48,11 @@ static inline int drop_files(void **state)
 static int hearing = -1;
 static inline void listen_to_errors(void)
 {
-    char name[] = "/tmp/heard.XXXXXX";
-    int fd = mkstemp(name);
+    char name[256];
+    int fd;
 
+    snprintf(name, sizeof name, "%s/heard.XXXXXX", getenv("TMPDIR"));
+    fd = mkstemp(name);
     assert_true(fd >= 0);
     assert_return_code(unlink(name), 0);
     fflush(stderr);

@@ -188,7 +188,7 @@ static void too_long(void **state)
     source_close(s);
 }
 
-/* Every length around the block's, so that each part of a record lies once at the end of a block. */
+/* So many that the ends of blocks meet every part of a record. */
 static void million(void **state)
 {
     size_t n = 1000000, bytes = 0;

@@ -1,0 +1,172 @@
+/* Groups of rows.  See args.h.  A group grows in buffers that all groups use, and is given away as one block of just its size. */
+#include "cli/args.h"
+#include "cli/rows.h"
+#include "cli/words.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct args_reader {
+    struct rows *rows;
+    size_t most;               /* rows of a group */
+    bool exact;                /* every group but the last has so many */
+    struct args group;         /* grows; its texts are in `text` */
+    size_t cells, used, room;  /* cells that `group.value` has room for; bytes in `text` */
+    char *text;
+    const struct record *kept; /* the row that did not fit into the last group, still where rows.c has it */
+    size_t nkept;
+    bool over;
+    int result;                /* when over: what every further call says, 0 or -1 */
+};
+
+struct args_reader *args_open(const struct batch *batch)
+{
+    struct args_reader *r = calloc(1, sizeof *r);
+
+    if (!r) {
+        complain("not enough memory");
+        return NULL;
+    }
+    r->rows = rows_open(batch);
+    if (!r->rows) {
+        free(r);
+        return NULL;
+    }
+    r->most = batch->most ? batch->most : SIZE_MAX;
+    if (batch->most_lines && batch->most_lines < r->most) r->most = batch->most_lines;
+    if (r->most == SIZE_MAX && batch->fill == FILL_NONE) r->most = 1;
+    r->exact = batch->fill == FILL_NONE;
+    return r;
+}
+
+void args_close(struct args_reader *r)
+{
+    if (!r) return;
+    rows_close(r->rows);
+    free(r->group.value);
+    free(r->text);
+    free(r);
+}
+
+int args_column(const struct args_reader *r, const char *name, size_t length) { return rows_column(r->rows, name, length); }
+size_t args_columns(const struct args_reader *r) { return rows_names(r->rows); }
+const char *args_source(const struct args_reader *r, size_t column) { return rows_source(r->rows, column); }
+int args_fd(const struct args_reader *r) { return rows_fd(r->rows); }
+
+size_t args_total(const struct args_reader *r)
+{
+    size_t rows = rows_total(r->rows);
+
+    return r->exact ? rows / r->most + (rows % r->most != 0) : 0;
+}
+
+/* What pointed into the text's old place now points into its new one. */
+static void moved(struct record *value, size_t n, const char *old, const char *new)
+{
+    for (size_t i = 0; i < n; i++)
+        if (value[i].text) value[i].text = new + (value[i].text - old);
+}
+
+/* Room for one row more of `columns` columns and `bytes` bytes. */
+static int make_room(struct args_reader *r, size_t columns, size_t bytes)
+{
+    struct args *g = &r->group;
+
+    if ((g->rows + 1) * columns > r->cells) {
+        size_t cells = 2 * (g->rows + 1) * columns;
+        struct record *larger = realloc(g->value, cells * sizeof *larger);
+
+        if (!larger) return -1;
+        g->value = larger;
+        r->cells = cells;
+    }
+    if (columns > g->columns) { /* a row is longer than all before it: they move apart, the last first */
+        for (size_t row = g->rows; row-- > 0;) {
+            memmove(g->value + row * columns, g->value + row * g->columns, g->columns * sizeof *g->value);
+            memset(g->value + row * columns + g->columns, 0, (columns - g->columns) * sizeof *g->value);
+        }
+        g->columns = columns;
+    }
+    if (!r->text || bytes > r->room - r->used) {
+        size_t room = 2 * (r->used + bytes) + 256;
+        char *larger = malloc(room);
+
+        if (!larger) return -1;
+        if (r->used) memcpy(larger, r->text, r->used);
+        moved(g->value, g->rows * g->columns, r->text, larger);
+        free(r->text);
+        r->text = larger;
+        r->room = room;
+    }
+    return 0;
+}
+
+static int add_row(struct args_reader *r, const struct record *cell, size_t n)
+{
+    struct args *g = &r->group;
+    struct record *row;
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < n; i++) bytes += cell[i].bytes;
+    if (make_room(r, n > g->columns ? n : g->columns, bytes)) {
+        complain("not enough memory for the arguments of a command");
+        return -1;
+    }
+    row = g->value + g->rows++ * g->columns;
+    for (size_t i = 0; i < g->columns; i++) {
+        row[i] = (struct record){ NULL, 0 };
+        if (i >= n || !cell[i].text) continue;
+        row[i] = (struct record){ memcpy(r->text + r->used, cell[i].text, cell[i].bytes), cell[i].bytes };
+        r->used += cell[i].bytes;
+    }
+    return 0;
+}
+
+/* The group as a block of its own; the buffers are empty again. */
+static int give(struct args_reader *r, struct args *args)
+{
+    size_t cells = r->group.rows * r->group.columns;
+    struct record *value = malloc(cells * sizeof *value + r->used);
+    char *text = (char *)(value + cells);
+
+    if (!value) {
+        complain("not enough memory for the arguments of a command");
+        return -1;
+    }
+    memcpy(value, r->group.value, cells * sizeof *value);
+    if (r->used) memcpy(text, r->text, r->used);
+    moved(value, cells, r->text, text);
+    *args = (struct args){ r->group.rows, r->group.columns, value };
+    r->group.rows = r->group.columns = r->used = 0;
+    return 1;
+}
+
+int args_next(struct args_reader *r, struct args *args, bool wait, bool (*fits)(const struct args *, void *), void *arg)
+{
+    while (!r->over && r->group.rows < r->most) {
+        size_t used = r->used;
+
+        if (!r->kept) {
+            int got = rows_next(r->rows, wait, &r->kept, &r->nkept);
+
+            if (got == 2) return 2;
+            r->over = got != 1;
+            r->result = got;
+            if (r->over) break; /* what came before is given first */
+        }
+        if (add_row(r, r->kept, r->nkept)) return -1;
+        if (fits && !fits(&r->group, arg) && r->group.rows > 1) {
+            r->group.rows--;
+            r->used = used;
+            break;
+        }
+        r->kept = NULL;
+    }
+    return r->group.rows ? give(r, args) : r->result;
+}
+
+void args_free(struct args *args)
+{
+    free(args->value);
+    args->value = NULL;
+}
