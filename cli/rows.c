@@ -354,7 +354,7 @@ static int take_linked(struct rows *rows, struct input *in, size_t step, bool wa
 
 static int take(struct rows *rows, struct input *in, size_t row, bool wait)
 {
-    size_t outer = row / rows->inner, rest = row % rows->inner;
+    size_t inner = rows->inner, outer = inner == 1 ? row : row / inner, rest = inner == 1 ? 0 : row % inner;
 
     if (rows->batch->link) return take_linked(rows, in, row, wait);
     if (in->dimension == 0) {
