@@ -44,7 +44,7 @@ void complain(const char *format, ...)
     fputc('\n', stderr);
 }
 
-void words_complain(const char *what, const char *word, size_t length, const char *const *names, size_t count)
+int words_nearest(const char *word, size_t length, const char *const *names, size_t count)
 {
     size_t best = 0, best_distance = LONGEST;
 
@@ -56,10 +56,16 @@ void words_complain(const char *what, const char *word, size_t length, const cha
             best_distance = d;
         }
     }
-    fprintf(stderr, "parmap: unknown %s '%.*s'", what, (int)length, word);
     /* Half of the letters wrong is no likeness any more. */
-    if (best_distance <= 3 && 2 * best_distance <= strlen(names[best]))
-        fprintf(stderr, ", did you mean '%s'?", names[best]);
+    return best_distance <= 3 && 2 * best_distance <= strlen(names[best]) ? (int)best : -1;
+}
+
+void words_complain(const char *what, const char *word, size_t length, const char *const *names, size_t count)
+{
+    int nearest = words_nearest(word, length, names, count);
+
+    fprintf(stderr, "parmap: unknown %s '%.*s'", what, (int)length, word);
+    if (nearest >= 0) fprintf(stderr, ", did you mean '%s'?", names[nearest]);
     fputs("\nexpected one of:", stderr);
     for (size_t i = 0; i < count; i++) fprintf(stderr, " %s", names[i]);
     fputc('\n', stderr);

@@ -10,6 +10,9 @@
 /* The index of the `length` bytes at `word` among `count` names, or -1. */
 int words_find(const char *word, size_t length, const char *const *names, size_t count);
 
+/* The index of the name that the word resembles most, or -1: it resembles none. */
+int words_nearest(const char *word, size_t length, const char *const *names, size_t count);
+
 /* Prints "parmap: unknown WHAT 'WORD', did you mean 'NEAREST'?" and the list of right words to stderr. */
 void words_complain(const char *what, const char *word, size_t length, const char *const *names, size_t count);
 
