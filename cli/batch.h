@@ -84,6 +84,13 @@ struct batch {
     bool bar, eta, progress, dry_run, trace, ask, stats;
 };
 
+#define BATCH_MOST_JOBS 65536u
+
+/* jobs.c: how many at once `jobs` says on a machine with that many CPUs; for "0" as many as the limits of this process allow.
+ * From 1 to BATCH_MOST_JOBS.  A file is read anew by each call, so that it may change meanwhile; 0 = it cannot be read, or says
+ * nothing of the kind: the caller keeps the number that it has (the command line was checked, so that it has one). */
+unsigned batch_jobs(const char *jobs, unsigned cpus);
+
 /* run.c, pipe.c, call.c: carry it out.  The exit status of the program. */
 int batch_run(const struct batch *batch);
 int batch_pipe(const struct batch *batch);

@@ -1,4 +1,4 @@
-/* parmap: the program.  Reads the command line and hands over to bench.c or info.c. */
+/* parmap: the program.  Reads the command line and hands over to bench.c or info.c, or prints a text about it. */
 #include "cli/bench.h"
 #include "cli/words.h"
 
@@ -28,20 +28,24 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error to report, not a reason to vanish */
     error = options_parse(&settings, argc, argv);
     if (error) {
-        fprintf(stderr, "try: parmap help%s\n", settings.command == COMMAND_BENCH ? " bench" : "");
+        fprintf(stderr, "try: parmap help%s%s\n", settings.command < COMMAND_INFO ? " " : "",
+                settings.command < COMMAND_INFO ? options_command_name(settings.command) : "");
         return error;
     }
     if (settings.version) {
         printf("parmap %s\n", PMAP_VERSION);
-    } else if (settings.help || settings.command == COMMAND_HELP) {
-        options_help(stdout, settings.command == COMMAND_HELP ? settings.about : settings.command);
-    } else if (settings.command == COMMAND_BENCH) {
-        return bench(&settings);
-    } else if (settings.command == COMMAND_INFO) {
-        return info();
+    } else if (settings.help) {
+        options_help(stdout, settings.command);
     } else {
-        options_help(stderr, COMMANDS);
-        return 2;
+        switch (settings.command) {
+        case COMMAND_BENCH: return bench(&settings);
+        case COMMAND_INFO: return info();
+        case COMMAND_HELP:
+            if (settings.man) options_man(stdout, settings.about);
+            else options_help(stdout, settings.about);
+            break;
+        default: options_help(stderr, settings.command); return 2;
+        }
     }
     return written(stdout, "standard output") ? 1 : 0;
 }

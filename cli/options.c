@@ -1,366 +1,338 @@
-/* The option table, and parsing and help from it.  See options.h. */
-#include "cli/options.h"
+/* Parsing by the option table: which word is an option, which its argument, which begins a command or a source.  See
+ * options.h and option.h.  What a value may be is told beside what it sets: options_bench.c, options_batch.c. */
+#include "cli/option.h"
 #include "cli/words.h"
 
+#include <pmap/pmap.h>
+
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-const char *const path_names[PATHS] = { "serial", "openmp", "shm", "shm-copy", "zmq" };
-const char *const dtype_names[DTYPES] = { "f64", "f32", "i64", "i32", "u8" };
-const size_t dtype_sizes[DTYPES] = { 8, 4, 8, 4, 1 };
-const char *const workload_names[WORKLOADS] = { "sum", "actions", "factorize", "sleep", "empty" };
-static const char *const workload_help[WORKLOADS] = {
-    "add up numbers (10,000,000 doubles, or --input)",
-    "count actions that the compiler cannot remove (100,000,000)",
-    "find all divisors of numbers by trial division (--numbers)",
-    "blocking calls of 0.1 s (10), by default one worker each",
-    "items that do nothing (1,000,000): what dispatch costs",
-};
-static const char *const format_names[FORMATS] = { "table", "csv", "json" };
-
-static const struct {
-    const char *name, *words, *help;
-} commands[COMMANDS] = {
-    { "bench", "[WORKLOAD...] [OPTION...]",
-      "time workloads on every path and say what moving data and computing cost" },
-    { "info", "", "version, what this build has, what this machine offers and what will hurt" },
-    { "help", "[COMMAND]", "this text, or a command's" },
+struct parser {
+    struct settings *settings;
+    char **argv;
+    int argc, at;      /* the next word */
+    bool words_only;   /* after -- */
+    bool numbers;      /* the words since --numbers were all numbers */
+    bool implicit;     /* `run` was not said */
 };
 
-static int wrong(const char *option, const char *word, size_t length, const char *expected)
+/* ---- What setters need ---- */
+
+int option_wrong(const struct option *o, const char *word, size_t length, const char *expected)
 {
-    complain("--%s: '%.*s' is not %s", option, (int)length, word, expected);
+    complain("%s: '%.*s' is not %s", o->name, (int)length, word, expected);
     return 2;
 }
 
-/* ---- One setter an option: 0, or 2 after a message ---- */
-
-typedef int setter(struct settings *settings, const char *value);
-
-/* Calls `one` for each word of a list with commas. */
-static int each(struct settings *settings, const char *list, int (*one)(struct settings *, const char *, size_t))
+int option_choice(const char *what, const char *value, const char *const *names, size_t count)
 {
-    for (;;) {
-        size_t length = strcspn(list, ",");
-        int error = one(settings, list, length);
+    int found = words_find(value, strlen(value), names, count);
 
-        if (error || list[length] == '\0') return error;
-        list += length + 1;
-    }
+    if (found < 0) words_complain(what, value, strlen(value), names, count);
+    return found;
 }
 
-static int one_path(struct settings *s, const char *word, size_t length)
-{
-    int path = words_find(word, length, path_names, PATHS);
-
-    if (length == 3 && memcmp(word, "all", 3) == 0) {
-        for (int p = 0; p < PATHS; p++) s->paths[p] = true;
-        s->all_paths = true;
-        return 0;
-    }
-    if (path < 0) {
-        const char *right[PATHS + 1];
-
-        memcpy(right, path_names, sizeof path_names);
-        right[PATHS] = "all";
-        words_complain("path", word, length, right, PATHS + 1);
-        return 2;
-    }
-    s->paths[path] = true;
-    return 0;
-}
-
-static int set_path(struct settings *s, const char *value)
-{
-    memset(s->paths, 0, sizeof s->paths);
-    s->all_paths = false;
-    return each(s, value, one_path);
-}
-
-static int one_workers(struct settings *s, const char *word, size_t length)
-{
-    uint64_t n;
-
-    if (!words_number(word, length, &n) || n < 1 || n > MOST_WORKERS)
-        return wrong("workers", word, length, "a number of workers from 1 to 4095");
-    for (unsigned i = 0; i < s->nworkers; i++)
-        if (s->workers[i] == n) return 0;
-    if (s->nworkers == MOST_WORKER_COUNTS)
-        return wrong("workers", word, length, "among the first 32 values: give fewer");
-    s->workers[s->nworkers++] = (unsigned)n;
-    return 0;
-}
-
-static int set_workers(struct settings *s, const char *value)
-{
-    s->nworkers = 0;
-    return each(s, value, one_workers);
-}
-
-static int one_number(struct settings *s, const char *word, size_t length)
-{
-    uint64_t n;
-
-    if (!words_number(word, length, &n) || n < 1) return wrong("numbers", word, length, "a whole number from 1 on");
-    if (s->nnumbers == MOST_NUMBERS) return wrong("numbers", word, length, "among the first 4096 numbers: give fewer");
-    s->numbers[s->nnumbers++] = n;
-    return 0;
-}
-
-static int set_numbers(struct settings *s, const char *value)
-{
-    s->nnumbers = 0;
-    return each(s, value, one_number);
-}
-
-static int number(const char *option, const char *value, uint64_t from, uint64_t to, const char *expected,
-                  uint64_t *out)
-{
-    if (!words_number(value, strlen(value), out) || *out < from || *out > to)
-        return wrong(option, value, strlen(value), expected);
-    return 0;
-}
-
-static int set_size(struct settings *s, const char *value)
-{
-    s->has_size = true;
-    /* 2^48 items of 8 bytes still fit in size_t, and no machine here has more. */
-    return number("size", value, 0, UINT64_C(1) << 48, "a number of items, such as 4000000, 100M or 64Ki", &s->size);
-}
-
-static int set_chunk(struct settings *s, const char *value)
-{
-    return number("chunk", value, 0, 1u << 24, "a number of items from 0 to 16777216", &s->chunk);
-}
-
-static int set_runs(struct settings *s, const char *value)
-{
-    return number("runs", value, 1, 1000, "a number of runs from 1 to 1000", &s->runs);
-}
-
-static int set_kill_every(struct settings *s, const char *value)
-{
-    return number("kill-every", value, 1, 3600000, "a number of milliseconds from 1 to 3600000", &s->kill_every_ms);
-}
-
-static int one_of(const char *what, const char *value, const char *const *names, size_t count, int *out)
-{
-    *out = words_find(value, strlen(value), names, count);
-    if (*out >= 0) return 0;
-    words_complain(what, value, strlen(value), names, count);
-    return 2;
-}
-
-static int set_format(struct settings *s, const char *value)
-{
-    int found, error = one_of("format", value, format_names, FORMATS, &found);
-
-    if (!error) s->format = (enum format)found;
-    return error;
-}
-
-static int set_dtype(struct settings *s, const char *value)
-{
-    int found, error = one_of("dtype", value, dtype_names, DTYPES, &found);
-
-    if (!error) s->dtype = (enum dtype)found;
-    s->has_dtype = true;
-    return error;
-}
-
-static int file_name(const char *option, const char *value, const char **out)
-{
-    *out = value;
-    return *value ? 0 : wrong(option, value, 0, "the name of a file");
-}
-
-static int set_output(struct settings *s, const char *value) { return file_name("output", value, &s->output); }
-static int set_input(struct settings *s, const char *value) { return file_name("input", value, &s->input); }
-
-static int set_plot(struct settings *s, const char *value)
-{
-    size_t length = strlen(value);
-
-    s->plot = value;
-    if (length > 4 && (!strcmp(value + length - 4, ".svg") || !strcmp(value + length - 4, ".png"))) return 0;
-    return wrong("plot", value, length, "a file name that ends in .svg or .png");
-}
-
-static int set_help(struct settings *s, const char *value) { (void)value; s->help = true; return 0; }
-static int set_version(struct settings *s, const char *value) { (void)value; s->version = true; return 0; }
-
-/* ---- The table ---- */
-
-#define BENCH (1u << COMMAND_BENCH)
-#define EVERY (~0u)
-
-static const struct option {
-    const char *name, *argument; /* NULL: takes none */
-    const char *standard;        /* the default as a user would type it; NULL: none */
-    const char *help;
-    unsigned commands;           /* bits of those that have it */
-    setter *set;
-} options[] = {
-    { "--path", "PATH[,PATH...]", "all", "serial, openmp, shm, shm-copy, zmq", BENCH, set_path },
-    { "--workers", "N[,N...]", NULL, "workers of a pool; several values: each is timed [the usable CPUs]", BENCH,
-      set_workers },
-    { "--size", "N", NULL, "items; k, M, G or Ki, Mi, Gi may follow [the workload's]", BENCH, set_size },
-    { "--chunk", "N", "0", "items a chunk; 0: the library's choice, and 1 for sleep and empty", BENCH, set_chunk },
-    { "--runs", "N", "5", "timed runs, after one that warms up", BENCH, set_runs },
-    { "--input", "FILE", NULL, "numbers for sum: .npy, or raw ones of type --dtype", BENCH, set_input },
-    { "--dtype", "TYPE", NULL, "f64, f32, i64, i32 or u8, for sum [f64]", BENCH, set_dtype },
-    { "--numbers", "N[,N...]", "2139079,1214759,1516637,1852285", "for factorize; more may follow as words", BENCH,
-      set_numbers },
-    { "--kill-every", "MS", NULL, "kill a random worker that often during the timed runs", BENCH, set_kill_every },
-    { "--format", "FORMAT", "table", "table, csv or json", BENCH, set_format },
-    { "--output", "FILE", NULL, "write there instead of standard output", BENCH, set_output },
-    { "--plot", "FILE", NULL, "draw cost and speed-up with gnuplot into FILE.svg or FILE.png", BENCH, set_plot },
-    { "--help", NULL, NULL, "show this text", EVERY, set_help },
-    { "--version", NULL, NULL, "show the version", EVERY, set_version },
-};
-#define OPTIONS (sizeof options / sizeof *options)
-
-static bool has_option(enum command command, const struct option *o)
-{
-    /* Before a command is named only those of every command are known. */
-    return command == COMMANDS ? o->commands == EVERY : (o->commands >> command & 1u) != 0;
-}
-
-static const struct option *find_option(enum command command, const char *word, size_t length)
-{
-    const char *names[OPTIONS];
-    size_t n = 0;
-
-    for (size_t i = 0; i < OPTIONS; i++) {
-        if (!has_option(command, &options[i])) continue;
-        if (strlen(options[i].name) == length && !memcmp(options[i].name, word, length)) return &options[i];
-        names[n++] = options[i].name;
-    }
-    words_complain("option", word, length, names, n);
-    return NULL;
-}
-
-/* The option at argv[*at], with its argument from the same or the next word. */
-static int parse_option(struct settings *s, int argc, char **argv, int *at)
-{
-    const char *word = argv[*at];
-    size_t length = strcspn(word, "=");
-    const struct option *o = find_option(s->command, word, length);
-
-    if (!o) return 2;
-    if (!o->argument) {
-        if (!word[length]) return o->set(s, NULL);
-        complain("%s takes no argument, but was given '%s'", o->name, word + length + 1);
-        return 2;
-    }
-    if (word[length]) return o->set(s, word + length + 1);
-    if (*at + 1 == argc) {
-        complain("%s needs an argument: %s %s", o->name, o->name, o->argument);
-        return 2;
-    }
-    return o->set(s, argv[++*at]);
-}
-
-static int parse_command(struct settings *s, const char *word, enum command *command)
+int option_command(const char *word, enum command *command)
 {
     const char *names[COMMANDS];
     int found;
 
-    (void)s;
-    for (int c = 0; c < COMMANDS; c++) names[c] = commands[c].name;
-    if (one_of("command", word, names, COMMANDS, &found)) return 2;
+    for (int c = 0; c < COMMANDS; c++) names[c] = command_table[c].name;
+    found = option_choice("command", word, names, COMMANDS);
+    if (found < 0) return 2;
     *command = (enum command)found;
     return 0;
 }
 
-/* A plain word: the command, a workload of `bench`, what `help` is about. */
-static int parse_word(struct settings *s, const char *word)
+int set_flag(struct settings *s, const struct option *o, const char *value)
 {
-    int found;
-
-    if (s->command == COMMANDS) return parse_command(s, word, &s->command);
-    if (s->command == COMMAND_HELP) return parse_command(s, word, &s->about);
-    if (s->command != COMMAND_BENCH) {
-        complain("'%s' is not expected: parmap %s takes no words", word, commands[s->command].name);
-        return 2;
-    }
-    if (one_of("workload", word, workload_names, WORKLOADS, &found)) return 2;
-    for (unsigned i = 0; i < s->nworkloads; i++)
-        if (s->workloads[i] == (unsigned)found) return 0;
-    s->workloads[s->nworkloads++] = (unsigned)found;
+    (void)value;
+    *(bool *)((char *)s + o->at) = true;
     return 0;
 }
 
-static bool asked_for(const struct settings *s, const char *workload)
+int set_text(struct settings *s, const struct option *o, const char *value)
 {
-    for (unsigned i = 0; i < s->nworkloads; i++)
-        if (!strcmp(workload_names[s->workloads[i]], workload)) return true;
+    if (!*value) return option_wrong(o, value, 0, "a text of at least one letter");
+    *(const char **)((char *)s + o->at) = value;
+    return 0;
+}
+
+int set_file(struct settings *s, const struct option *o, const char *value)
+{
+    if (!*value) return option_wrong(o, value, 0, "the name of a file");
+    *(const char **)((char *)s + o->at) = value;
+    return 0;
+}
+
+#define SET(name) int set_##name(struct settings *s, const struct option *o, const char *value) \
+    { (void)o; (void)value; s->name = true; return 0; }
+SET(help)
+SET(version)
+SET(man)
+
+/* ---- Options ---- */
+
+static bool names_option(const struct option *o, const char *word, size_t length)
+{
+    struct option_name names[MOST_NAMES];
+    size_t n = option_names(o, names);
+
+    for (size_t i = 0; i < n; i++)
+        if (strlen(names[i].text) == length && !memcmp(names[i].text, word, length)) return true;
     return false;
+}
+
+/* The row of a name such as --jobs or -j, or NULL. */
+static const struct option *find_option(enum command command, const char *word, size_t length)
+{
+    for (size_t i = 0; i < option_count; i++)
+        if (option_of(command, &option_table[i]) && names_option(&option_table[i], word, length))
+            return &option_table[i];
+    return NULL;
+}
+
+static int unknown_option(enum command command, const char *word, size_t length)
+{
+    const char *names[MOST_OPTIONS];
+    size_t n = 0;
+
+    for (size_t i = 0; i < option_count; i++)
+        if (option_of(command, &option_table[i])) names[n++] = option_table[i].name;
+    words_complain("option", word, length, names, n);
+    return 2;
+}
+
+static int set(struct parser *p, const struct option *o, const char *value)
+{
+    p->settings->given[o - option_table] = true;
+    p->numbers = o->set == set_numbers;
+    return o->set(p->settings, o, value);
+}
+
+/* With its argument from the next word.  `name`: as it was typed. */
+static int set_by_next(struct parser *p, const struct option *o, const char *name, size_t length)
+{
+    if (p->at < p->argc) return set(p, o, p->argv[p->at++]);
+    complain("%.*s needs an argument: %.*s %s", (int)length, name, (int)length, name, o->argument);
+    return 2;
+}
+
+static int long_option(struct parser *p, const char *word)
+{
+    size_t length = strcspn(word, "=");
+    const struct option *o = find_option(p->settings->command, word, length);
+
+    if (!o) return unknown_option(p->settings->command, word, length);
+    if (o->argument) return word[length] ? set(p, o, word + length + 1) : set_by_next(p, o, word, length);
+    if (!word[length]) return set(p, o, NULL);
+    complain("%s takes no argument, but was given '%s'", o->name, word + length + 1);
+    return 2;
+}
+
+/* -kj4: letters, of which the last may have an argument, attached or in the next word. */
+static int letters(struct parser *p, const char *word)
+{
+    for (const char *at = word + 1; *at; at++) {
+        const char name[3] = { '-', *at, '\0' };
+        const struct option *o = find_option(p->settings->command, name, 2);
+        int error;
+
+        /* -runs is more likely to be meant as --runs than as letters. */
+        if (!o && at == word + 1) return unknown_option(p->settings->command, word, strlen(word));
+        if (!o) return unknown_option(p->settings->command, name, 2);
+        if (o->argument) return at[1] ? set(p, o, at + 1) : set_by_next(p, o, name, 2);
+        error = set(p, o, NULL);
+        if (error) return error;
+    }
+    return 0;
+}
+
+/* ---- Words ---- */
+
+static bool separates(const char *word)
+{
+    return !strcmp(word, ":::") || !strcmp(word, ":::+") || !strcmp(word, "::::") || !strcmp(word, "::::+");
+}
+
+/* What a separator and the words behind it name. */
+static int parse_source(struct parser *p)
+{
+    const char *separator = p->argv[p->at++];
+    bool file = separator[3] == ':', linked = separator[strlen(separator) - 1] == '+';
+    struct batch_source source = { .words = p->argv + p->at, .linked = linked };
+
+    if (p->settings->command == COMMAND_PIPE && (!file || linked)) {
+        complain("'%s' is not expected: parmap pipe reads whole files, which are named behind '::::'", separator);
+        return 2;
+    }
+    if (linked && p->settings->batch.nsources == 0) {
+        complain("'%s' has no source before it to be read in step with", separator);
+        return 2;
+    }
+    for (; p->at < p->argc && !separates(p->argv[p->at]); p->at++) source.nwords++;
+    if (!file) return batch_source_add(p->settings, source);
+    if (source.nwords == 0) {
+        complain("'%s' needs the name of a file behind it", separator);
+        return 2;
+    }
+    for (size_t i = 0; i < source.nwords; i++) {
+        int error = batch_source_add(p->settings, (struct batch_source){ .file = source.words[i], .linked = linked });
+
+        if (error) return error;
+    }
+    return 0;
+}
+
+/* The rest of the line: the words of a command, whose options are not ours, and sources. */
+static int parse_rest(struct parser *p)
+{
+    struct batch *batch = &p->settings->batch;
+    int error = 0;
+
+    batch->words = p->argv + p->at;
+    for (; p->at < p->argc && !separates(p->argv[p->at]); p->at++) batch->nwords++;
+    while (!error && p->at < p->argc) error = parse_source(p);
+    return error;
+}
+
+/* Would a shell find a program of this name? */
+static bool is_program(const char *word)
+{
+    const char *path = getenv("PATH");
+    char file[4096];
+    struct stat st;
+
+    if (strchr(word, '/')) return true;
+    for (const char *at = path ? path : "/bin:/usr/bin";; at++) {
+        size_t length = strcspn(at, ":");
+        int wrote = snprintf(file, sizeof file, "%.*s/%s", (int)(length ? length : 1), length ? at : ".", word);
+
+        if (wrote > 0 && (size_t)wrote < sizeof file && !access(file, X_OK) && !stat(file, &st) && S_ISREG(st.st_mode))
+            return true;
+        at += length;
+        if (!*at) return false;
+    }
+}
+
+/* The first word: a command of ours; or one that is run, unless it is a slip of the pen for one of ours. */
+static int first_word(struct parser *p)
+{
+    const char *word = p->argv[p->at], *names[COMMANDS];
+    int found;
+
+    for (int c = 0; c < COMMANDS; c++) names[c] = command_table[c].name;
+    found = words_find(word, strlen(word), names, COMMANDS);
+    if (found >= 0) {
+        p->settings->command = (enum command)found;
+        p->at++;
+        return 0;
+    }
+    if (words_nearest(word, strlen(word), names, COMMANDS) >= 0 && !is_program(word)) {
+        words_complain("command", word, strlen(word), names, COMMANDS);
+        return 2;
+    }
+    p->settings->command = COMMAND_RUN;
+    p->implicit = true;
+    return 0; /* the word is met again, as the first of its command */
+}
+
+static int parse_word(struct parser *p)
+{
+    struct settings *s = p->settings;
+    const char *word = p->argv[p->at];
+
+    switch (s->command) {
+    case COMMANDS: return first_word(p);
+    case COMMAND_RUN:
+    case COMMAND_PIPE: return parse_rest(p);
+    case COMMAND_CALL:
+        /* Options may stand between the files.  Those behind us are read, so that their places are free for words. */
+        if (!s->batch.words) s->batch.words = p->argv + p->at;
+        s->batch.words[s->batch.nwords++] = p->argv[p->at++];
+        return 0;
+    case COMMAND_BENCH:
+        p->at++;
+        p->numbers = p->numbers && word[0] >= '0' && word[0] <= '9';
+        return bench_word(s, word, p->numbers);
+    case COMMAND_HELP: p->at++; return option_command(word, &s->about);
+    case COMMAND_INFO: break;
+    }
+    complain("'%s' is not expected: parmap %s takes no words", word, command_table[s->command].name);
+    return 2;
+}
+
+static int parse_option(struct parser *p)
+{
+    const char *word = p->argv[p->at];
+    size_t length = word[1] == '-' ? strcspn(word, "=") : 2;
+
+    /* `parmap -j4 PROGRAM`: all options but --help and --version are of `run`. */
+    if (p->settings->command == COMMANDS && !find_option(COMMANDS, word, length)) {
+        p->settings->command = COMMAND_RUN;
+        p->implicit = true;
+    }
+    p->at++;
+    return word[1] == '-' ? long_option(p, word) : letters(p, word);
+}
+
+static int check(struct settings *s)
+{
+    if (s->help || s->version) return 0;
+    switch (s->command) {
+    case COMMAND_RUN:
+    case COMMAND_PIPE:
+    case COMMAND_CALL: return batch_check(s);
+    case COMMAND_BENCH: return bench_check(s);
+    case COMMAND_HELP:
+        if (!s->man || s->about < COMMANDS) return 0;
+        complain("--man needs the name of a command: parmap help --man run");
+        return 2;
+    case COMMAND_INFO:
+    case COMMANDS: break;
+    }
+    return 0;
 }
 
 int options_parse(struct settings *s, int argc, char **argv)
 {
-    bool numbers = false; /* the words since --numbers were all numbers */
+    struct parser p = { .settings = s, .argv = argv, .argc = argc, .at = 1 };
 
     memset(s, 0, sizeof *s);
     s->command = s->about = COMMANDS;
-    for (size_t i = 0; i < OPTIONS; i++)
-        if (options[i].standard) options[i].set(s, options[i].standard);
-    for (int i = 1; i < argc; i++) {
-        bool digit = argv[i][0] >= '0' && argv[i][0] <= '9';
-        int error;
+    s->batch.delimiter = '\n';
+    for (size_t i = 0; i < option_count; i++)
+        if (option_table[i].standard) option_table[i].set(s, &option_table[i], option_table[i].standard);
+    while (p.at < argc) {
+        const char *word = argv[p.at];
+        bool option = !p.words_only && word[0] == '-' && word[1];
+        int error = 0;
 
-        if (argv[i][0] == '-' && argv[i][1]) {
-            numbers = !strncmp(argv[i], "--numbers", 9);
-            error = parse_option(s, argc, argv, &i);
-        } else if (numbers && digit) {
-            error = each(s, argv[i], one_number);
+        if (option && !strcmp(word, "--")) {
+            p.words_only = true;
+            p.at++;
+            /* `parmap -- PROGRAM` */
+            if (s->command == COMMANDS) s->command = COMMAND_RUN, p.implicit = true;
+        } else if (option) {
+            error = parse_option(&p);
         } else {
-            error = parse_word(s, argv[i]);
-            numbers = false;
+            error = parse_word(&p);
         }
         if (error) return error;
     }
-    if (s->command == COMMAND_BENCH && s->nworkloads == 0) {
-        parse_word(s, "sum");
-        parse_word(s, "actions");
-    }
-    if (s->input && !asked_for(s, "sum")) {
-        complain("--input is for the workload sum, which was not asked for");
-        return 2;
-    }
-    if (s->input && s->has_size) {
-        complain("--size does not go with --input: the file has its own size");
-        return 2;
-    }
-    return 0;
+    /* Who does not name `run` asks for help about the program. */
+    if (s->help && p.implicit) s->command = COMMANDS;
+    return check(s);
 }
 
-/* ---- Help ---- */
+const char *options_command_name(enum command command) { return command_table[command].name; }
 
-void options_help(FILE *file, enum command command)
+void options_free(struct settings *s)
 {
-    if (command == COMMANDS || command == COMMAND_HELP) {
-        fputs("Usage: parmap COMMAND [WORD...] [OPTION...]\n\nCommands:\n", file);
-        for (int c = 0; c < COMMANDS; c++) fprintf(file, "  %-8s %s\n", commands[c].name, commands[c].help);
-        command = COMMANDS;
-    } else {
-        fprintf(file, "Usage: parmap %s%s%s\n\n%s.\n", commands[command].name, *commands[command].words ? " " : "",
-                commands[command].words, commands[command].help);
-    }
-    if (command == COMMAND_BENCH) {
-        fputs("\nWorkloads [sum actions]:\n", file);
-        for (int w = 0; w < WORKLOADS; w++) fprintf(file, "  %-10s %s\n", workload_names[w], workload_help[w]);
-    }
-    fputs("\nOptions:\n", file);
-    for (size_t i = 0; i < OPTIONS; i++) {
-        const struct option *o = &options[i];
-        char left[64];
-
-        if (!has_option(command, o)) continue;
-        snprintf(left, sizeof left, "%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
-        fprintf(file, "  %-24s %s", left, o->help);
-        if (o->standard) fprintf(file, " [%s]", o->standard);
-        fputc('\n', file);
-    }
-    if (command == COMMANDS) fputs("\n'parmap help COMMAND' tells more.  See parmap(1).\n", file);
+    free(s->batch.sources);
+    s->batch.sources = NULL;
+    s->batch.nsources = 0;
 }

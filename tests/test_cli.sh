@@ -1,5 +1,6 @@
 #!/bin/sh
 # The program parmap as a user meets it: words and numbers, exit codes, files, formats, and what is left after a death.
+# The options of run, pipe and call, --help and completions are in test_options_cli.sh.
 # PARMAP names the program, srcdir the sources.  Prints a line for what fails, and exits non-zero then.
 # Every command is bounded.  Waiting for a process to appear or to end is polling with a bound.
 PARMAP=${PARMAP:-./parmap}
@@ -84,10 +85,6 @@ run 0 --help; says out '^Usage: parmap COMMAND'
 run 0 help bench; cp "$dir/out" "$dir/help"
 run 0 bench --help; cmp -s "$dir/out" "$dir/help" || complain "'help bench' and 'bench --help' differ"
 run 0 info; says out '^parmap: '; says out '^compiler: '; says out '^cpu'
-for option in $(sed -n 's/^  \(--[a-z-]*\).*/\1/p' "$dir/help"); do
-    grep -q "^\.B.* *\\\\-\\\\-$(echo "${option#--}" | sed 's/-/\\\\-/g')" "$srcdir/man/parmap.1" ||
-        complain "parmap.1 does not tell of $option"
-done
 
 # ---- what cannot be written is an error
 if [ -w /dev/full ]; then

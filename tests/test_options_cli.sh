@@ -1,0 +1,112 @@
+#!/bin/sh
+# What a user reads of the options of parmap: refusals that name the wrong word and what was expected, --help, the
+# manual page's list.  What values become is in test_options_batch.c.  PARMAP names the program, srcdir the sources.
+# Prints a line for what fails, and exits non-zero then.
+PARMAP=${PARMAP:-./parmap}
+srcdir=${srcdir:-.}
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+failed=0
+LC_ALL=C
+export LC_ALL
+
+complain() { echo "test_options_cli: $*"; failed=1; }
+show() { sed 's/^/    /' "$dir/$1"; }
+# run EXPECTED-STATUS WORD...: out and err are then in $dir
+run()
+{
+    expected=$1
+    shift
+    timeout -k 5 60 "$PARMAP" "$@" >"$dir/out" 2>"$dir/err" </dev/null
+    status=$?
+    [ $status -eq "$expected" ] || { complain "parmap $*: status $status, expected $expected"; show err; }
+}
+says() { grep -qFe "$2" "$dir/$1" || { complain "expected '$2' in $1"; show "$1"; }; }
+# refuse WORDS TEXT...: status 2, nothing on standard output, every TEXT in the message
+refuse()
+{
+    # shellcheck disable=SC2086
+    run 2 $1
+    [ ! -s "$dir/out" ] || complain "parmap $1: expected nothing on standard output"
+    shift
+    for text in "$@"; do says err "$text"; done
+}
+
+# ---- refusals: the wrong word, what was expected, and where to read more
+refuse 'run --jbos 4 echo' "unknown option '--jbos', did you mean '--jobs'?" 'try: parmap help run'
+refuse 'pipe --blok 1M cat' "'--blok', did you mean '--block'?" 'try: parmap help pipe'
+refuse '--jbos 4 echo' "did you mean '--jobs'?" 'try: parmap help run'
+refuse 'run --keep echo' "unknown option '--keep'"
+refuse 'run -kZ echo' "unknown option '-Z'"
+refuse 'run -keep echo' "unknown option '-e'"
+refuse 'run --tag=x echo' '--tag takes no argument' "'x'"
+refuse 'run --timeout' '--timeout needs an argument: --timeout TIME'
+refuse 'run -j' '-j needs an argument: -j N'
+refuse 'run --block 1M echo' "unknown option '--block'"
+refuse 'rnu' "unknown command 'rnu', did you mean 'run'?"
+refuse 'run' 'no command was given (with --shell each line may be a command)'
+refuse 'pipe' 'no command was given'
+refuse 'call' 'LIB.so:FUNCTION'
+refuse 'call lib.so' "'lib.so'" 'LIB.so:FUNCTION'
+refuse 'pipe cat ::: a' "':::' is not expected" "'::::'"
+refuse 'echo :::+ a' "':::+' has no source before it"
+refuse 'echo ::::' "'::::' needs the name of a file"
+refuse '-a - echo :::: -' "'-': standard input can be read by one source only"
+refuse 'help --man' 'parmap help --man run'
+value() { refuse "run $1 $2 echo" "$1: '${4-$2}' is not $3"; }
+value --delimiter ab 'one byte'
+value --max-args 0 'a whole number from 1 on'
+value --max-chars x 'a whole number from 1 on'
+value --colsep 'x*' 'a regular expression that divides columns: it matches an empty text'
+value --colsep '(' 'an extended regular expression: '
+value --header 1 "':'"
+value --window 1T 'a number of bytes'
+value --jobs "$dir/none" 'a number up to 65536, N%, +N, 0 or the name of a file that can be read'
+value --timeout 1x 'a time such as 30, 1.5, 2m, 1h or 1d, or more than 100%'
+value --retries 0 'how often a job is run in all'
+value --retry-delay 1,2 'a time, and perhaps a factor'
+value --halt later,fail=1 'never, now or soon' later
+value --halt now,flop=1 'fail, success or done' flop
+value --halt now,fail=x 'a number of jobs from 1 on, or N%' x
+value --nice 20 'a niceness from -20 to 19'
+value --load none 'a load average'
+value --exit all 'xargs or count'
+clash() { refuse "$1" "$2 does not go with $3: "; }
+clash 'run -X -n3 echo' '--context (-X)' '--max-args (-n)'
+clash 'run --csv -0 echo' --csv '--null (-0)'
+clash 'run -uk echo' '--ungroup (-u)' '--keep-order (-k)'
+clash 'run --tag -u echo' '--ungroup (-u)' --tag
+clash 'pipe --filter -k cat' --filter '--keep-order (-k)'
+refuse 'run --resume echo' '--resume needs --joblog or --results'
+refuse 'run --retry-delay 1 echo' '--retry-delay needs --retries'
+
+# ---- help: `help X` is `X --help`, under headings; help and the manual page have the same options
+for command in run pipe call bench info help; do
+    run 0 help $command; cp "$dir/out" "$dir/help.$command"
+    [ ! -s "$dir/err" ] || { complain "help $command: expected nothing on standard error"; show err; }
+    for option in --help -h; do
+        run 0 $command $option
+        cmp -s "$dir/out" "$dir/help.$command" || complain "'help $command' and '$command $option' differ"
+    done
+    run 0 help --man $command; cp "$dir/out" "$dir/man.$command"
+done
+headings() { sed -n 's/^\([A-Z][a-z]*\):$/\1/p' "$dir/help.$1" | tr '\n' ' '; }
+[ "$(headings run)" = 'Input Output Control Record Show Other ' ] || complain "headings of run: $(headings run)"
+[ "$(headings call)" = 'Input Output Control Show Other ' ] || complain "headings of call: $(headings call)"
+[ "$(headings bench)" = 'Options Other ' ] || complain "headings of bench: $(headings bench)"
+grep -q '^  -j, -P, --jobs N  ' "$dir/help.run" || complain 'help run does not show -j'
+awk 'length > 120 { exit 1 }' "$dir"/help.* || complain 'a line of help is too long'
+run 0 -k --help; says out 'Usage: parmap COMMAND'
+run 0 --help pipe; cmp -s "$dir/out" "$dir/help.pipe" || complain "'--help pipe' and 'help pipe' differ"
+run 0 -V; says out 'parmap '
+
+tags() { sed -n '/^\.TP$/{n;/^\.B \\-/p;}'; }
+cat "$dir"/man.* | tags | sort -u >"$dir/table"
+sed -n '/^\.SH OPTIONS/,/^\.SH OUTPUT/p' "$srcdir/man/parmap.1" | tags | sort -u >"$dir/page"
+[ "$(wc -l <"$dir/table")" -ge 70 ] || complain 'help --man lists too little'
+diff "$dir/table" "$dir/page" >"$dir/diff" ||
+    { complain 'options (<) and the entries of parmap.1 (>) differ'; show diff; }
+tags <"$dir/man.run" | grep -qFx '.B \-j\fR, \fB\-P\fR, \fB\-\-jobs\fR, \fB\-\-max\-procs \fIN' ||
+    complain 'the entry of -j'
+
+exit $failed
