@@ -40,6 +40,7 @@ int main(int argc, char **argv)
         switch (settings.command) {
         case COMMAND_BENCH: return bench(&settings);
         case COMMAND_INFO: return info();
+        case COMMAND_COMPLETION: options_completion(stdout, settings.shell); break;
         case COMMAND_HELP:
             if (settings.man) options_man(stdout, settings.about);
             else options_help(stdout, settings.about);

@@ -1,5 +1,5 @@
-/* The rows of the option table, for those that read it: parsing (options.c), help and the man page's list (help.c).
- * The table is in options_table.c; the setters are beside what they set. */
+/* The rows of the option table, for those that read it: parsing (options.c), help and the man page's list (help.c),
+ * shell completions (completion.c).  The table is in options_table.c; the setters are beside what they set. */
 #ifndef CLI_OPTION_H
 #define CLI_OPTION_H
 
@@ -37,6 +37,7 @@ extern const struct option option_table[];
 extern const size_t option_count;              /* at most MOST_OPTIONS */
 extern const struct command_row command_table[COMMANDS];
 extern const char *const heading_names[HEADINGS];
+extern const char *const shell_names[SHELLS];
 
 /* Before a command is named only the options of every command are known. */
 bool option_of(enum command command, const struct option *option);

@@ -244,6 +244,7 @@ static int parse_word(struct parser *p)
 {
     struct settings *s = p->settings;
     const char *word = p->argv[p->at];
+    int shell;
 
     switch (s->command) {
     case COMMANDS: return first_word(p);
@@ -259,6 +260,11 @@ static int parse_word(struct parser *p)
         p->numbers = p->numbers && word[0] >= '0' && word[0] <= '9';
         return bench_word(s, word, p->numbers);
     case COMMAND_HELP: p->at++; return option_command(word, &s->about);
+    case COMMAND_COMPLETION:
+        p->at++;
+        shell = option_choice("shell", word, shell_names, SHELLS);
+        if (shell >= 0) s->shell = (enum shell)shell;
+        return shell >= 0 ? 0 : 2;
     case COMMAND_INFO: break;
     }
     complain("'%s' is not expected: parmap %s takes no words", word, command_table[s->command].name);
@@ -287,6 +293,10 @@ static int check(struct settings *s)
     case COMMAND_PIPE:
     case COMMAND_CALL: return batch_check(s);
     case COMMAND_BENCH: return bench_check(s);
+    case COMMAND_COMPLETION:
+        if (s->shell < SHELLS) return 0;
+        complain("completion needs the name of a shell: bash, zsh or fish");
+        return 2;
     case COMMAND_HELP:
         if (!s->man || s->about < COMMANDS) return 0;
         complain("--man needs the name of a command: parmap help --man run");
@@ -303,6 +313,7 @@ int options_parse(struct settings *s, int argc, char **argv)
 
     memset(s, 0, sizeof *s);
     s->command = s->about = COMMANDS;
+    s->shell = SHELLS;
     s->batch.delimiter = '\n';
     for (size_t i = 0; i < option_count; i++)
         if (option_table[i].standard) option_table[i].set(s, &option_table[i], option_table[i].standard);

@@ -15,7 +15,8 @@ enum path { PATH_SERIAL, PATH_OPENMP, PATH_SHM, PATH_SHM_COPY, PATH_ZMQ, PATHS }
 enum dtype { DTYPE_F64, DTYPE_F32, DTYPE_I64, DTYPE_I32, DTYPE_U8, DTYPES };
 enum format { FORMAT_TABLE, FORMAT_CSV, FORMAT_JSON, FORMATS };
 enum command { COMMAND_RUN, COMMAND_PIPE, COMMAND_CALL,
-               COMMAND_BENCH, COMMAND_INFO, COMMAND_HELP, COMMANDS };
+               COMMAND_BENCH, COMMAND_INFO, COMMAND_COMPLETION, COMMAND_HELP, COMMANDS };
+enum shell { SHELL_BASH, SHELL_ZSH, SHELL_FISH, SHELLS };
 
 #define WORKLOADS 5
 #define MOST_WORKERS 4095u /* as pmap_options.workers says */
@@ -31,6 +32,7 @@ extern const char *const workload_names[WORKLOADS];
 struct settings {
     enum command command, about;      /* about: the command that `help` was asked for; COMMANDS = none */
     bool help, version, man;          /* man: the list of options as parmap.1 has it */
+    enum shell shell;                 /* of `completion`; SHELLS = none was named */
     bool given[MOST_OPTIONS];         /* on the command line, by row of the table */
 
     struct batch batch;               /* run, pipe, call */
@@ -61,5 +63,8 @@ void options_help(FILE *file, enum command command);
 
 /* The options of one command in the man page's language. */
 void options_man(FILE *file, enum command command);
+
+/* A script that teaches a shell to complete the words of parmap. */
+void options_completion(FILE *file, enum shell shell);
 
 #endif

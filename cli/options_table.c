@@ -15,10 +15,12 @@ const struct command_row command_table[COMMANDS] = {
     { "bench", "[WORKLOAD...] [OPTION...]",
       "time workloads on every path and say what moving data and computing cost" },
     { "info", "", "version, what this build has, what this machine offers and what will hurt" },
+    { "completion", "bash|zsh|fish", "print a script that teaches a shell to complete the words of parmap" },
     { "help", "[COMMAND]", "this text, or a command's" },
 };
 
 const char *const heading_names[HEADINGS] = { "Options", "Input", "Output", "Control", "Record", "Show", "Other" };
+const char *const shell_names[SHELLS] = { "bash", "zsh", "fish" };
 
 #define RUN (1u << COMMAND_RUN)
 #define PIPE (1u << COMMAND_PIPE)

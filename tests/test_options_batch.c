@@ -133,7 +133,7 @@ static void every_option_by_every_name(void **state)
     assert_true(met > 150);
 }
 
-/* No option hides another. */
+/* No option hides another, and none can be left out of completions by mistake. */
 static void names_are_unambiguous(void **state)
 {
     (void)state;
@@ -458,7 +458,7 @@ static void wrong_values(void **state)
         "pipe --recend \\0 cat", "pipe --recend a\\q cat", "call --records x l.so:f", "call --output _ l.so:f",
         "run", "pipe", "pipe --shell", "run -k", "run --retry-delay 1 echo", "run --csv=1 echo", "run -Z echo",
         "run -kZ echo", "run --job 4 echo", "run --keep echo", "run -n", "run --jobs", "run --block 1M cat",
-        "call -X l.so:f", "pipe -n3 cat", "help --man",
+        "call -X l.so:f", "pipe -n3 cat", "completion", "completion sh", "help --man",
     };
     char list[200], line[300];
 
@@ -530,6 +530,8 @@ static void contradictions(void **state)
 static void the_rest(void **state)
 {
     (void)state;
+    accepted("completion zsh");
+    assert_true(s.command == COMMAND_COMPLETION && s.shell == SHELL_ZSH);
     accepted("help --man run");
     assert_true(s.man && s.about == COMMAND_RUN);
     accepted("bench factorize --numbers 12 97 100 sum --runs 1");

@@ -1,7 +1,8 @@
 #!/bin/sh
 # What a user reads of the options of parmap: refusals that name the wrong word and what was expected, --help, the
-# manual page's list.  What values become is in test_options_batch.c.  PARMAP names the program, srcdir the sources.
-# Prints a line for what fails, and exits non-zero then.
+# manual page's list, and completions of shells.  What values become is in test_options_batch.c.  PARMAP names the
+# program, srcdir the sources.  Prints a line for what fails, and exits non-zero then.  A shell that is not installed
+# is not asked.
 PARMAP=${PARMAP:-./parmap}
 srcdir=${srcdir:-.}
 dir=$(mktemp -d) || exit 1
@@ -52,6 +53,8 @@ refuse 'pipe cat ::: a' "':::' is not expected" "'::::'"
 refuse 'echo :::+ a' "':::+' has no source before it"
 refuse 'echo ::::' "'::::' needs the name of a file"
 refuse '-a - echo :::: -' "'-': standard input can be read by one source only"
+refuse 'completion' 'bash, zsh or fish'
+refuse 'completion bahs' "'bahs', did you mean 'bash'?"
 refuse 'help --man' 'parmap help --man run'
 value() { refuse "run $1 $2 echo" "$1: '${4-$2}' is not $3"; }
 value --delimiter ab 'one byte'
@@ -81,7 +84,7 @@ refuse 'run --resume echo' '--resume needs --joblog or --results'
 refuse 'run --retry-delay 1 echo' '--retry-delay needs --retries'
 
 # ---- help: `help X` is `X --help`, under headings; help and the manual page have the same options
-for command in run pipe call bench info help; do
+for command in run pipe call bench info completion help; do
     run 0 help $command; cp "$dir/out" "$dir/help.$command"
     [ ! -s "$dir/err" ] || { complain "help $command: expected nothing on standard error"; show err; }
     for option in --help -h; do
@@ -108,5 +111,77 @@ diff "$dir/table" "$dir/page" >"$dir/diff" ||
     { complain 'options (<) and the entries of parmap.1 (>) differ'; show diff; }
 tags <"$dir/man.run" | grep -qFx '.B \-j\fR, \fB\-P\fR, \fB\-\-jobs\fR, \fB\-\-max\-procs \fIN' ||
     complain 'the entry of -j'
+
+# ---- completions: every option is in each script, and each shell understands its own
+for shell in bash zsh fish; do
+    run 0 completion $shell; cp "$dir/out" "$dir/completion.$shell"
+    [ ! -s "$dir/err" ] || { complain "completion $shell: expected nothing on standard error"; show err; }
+    case $shell in
+    bash) before="[ ']--" after=' ' ;;
+    zsh) before=')--' after='=\{0,1\}\[' ;;
+    fish) before=' -l ' after=' ' ;;
+    esac
+    for option in $(sed -n 's/^ .* --\([a-z-]*\) .*/\1/p' "$dir"/help.*); do
+        grep -q -e "$before$option$after" -e "'\*--$option" "$dir/completion.$shell" ||
+            complain "completion $shell does not know --$option"
+    done
+done
+
+if command -v bash >/dev/null; then
+    bash -n "$dir/completion.bash" || complain 'bash does not understand its completion'
+    cat >"$dir/ask" <<'BASH'
+. "$1"; shift
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE="$*" COMP_POINT=${#COMP_LINE}
+_parmap parmap "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+printf '%s\n' "${COMPREPLY[@]}"
+BASH
+    # offers WORD WORD...: the first word is among what is offered for the others; ! offers: it is not
+    offers()
+    {
+        expected=$1
+        shift
+        (cd "$dir" && bash ask completion.bash "$@" 2>err) >"$dir/offered"
+        [ ! -s "$dir/err" ] || { complain "bash: $*"; show err; }
+        grep -qxFe "$expected" "$dir/offered"
+    }
+    offer() { offers "$@" || { complain "bash: '$1' is not offered for '$*'"; show offered; }; }
+    withhold() { ! offers "$@" || { complain "bash: '$1' is offered for '$*'"; show offered; }; }
+    offer --keep-order parmap run --ke
+    offer --keep-order parmap --ke
+    offer -j parmap run -
+    withhold --block parmap run --
+    offer --block parmap pipe --bl
+    offer --filter parmap pipe -k -j 4 --f
+    withhold --filter parmap pipe cat --f # behind the command's first word its own options begin
+    withhold --jobs parmap run -- cat --j
+    offer bench parmap be
+    offer sort parmap so
+    withhold bench parmap run be
+    offer factorize parmap bench fa
+    offer shm-copy parmap bench --path sh
+    offer json parmap bench --format = js
+    offer json parmap bench --format =
+    offer count parmap --exit c
+    offer completion.bash parmap -k -a comp
+    offer completion.bash parmap call comp
+    withhold completion.bash parmap run --timeout comp
+    offer pipe parmap help pi
+    offer fish parmap completion f
+fi
+if command -v zsh >/dev/null; then
+    zsh -n "$dir/completion.zsh" || complain 'zsh does not understand its completion'
+fi
+if command -v fish >/dev/null; then
+    HOME=$dir fish --no-execute "$dir/completion.fish" || complain 'fish does not understand its completion'
+    fish_offers()
+    {
+        HOME=$dir fish --no-config -c "source $dir/completion.fish; complete -C '$2'" >"$dir/offered" 2>&1
+        cut -f 1 "$dir/offered" | grep -qxFe "$1" || { complain "fish: '$1' is not offered for '$2'"; show offered; }
+    }
+    fish_offers --keep-order 'parmap run --ke'
+    fish_offers --block 'parmap pipe --bl'
+    fish_offers factorize 'parmap bench fa'
+    fish_offers bench 'parmap be'
+fi
 
 exit $failed
