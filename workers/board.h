@@ -1,5 +1,5 @@
 /* The board: everything that a pool's processes (or threads) share to run jobs.  It lies at the front of the arena, at one
- * address everywhere; each field says who writes it.  The private handles are elsewhere (worker.h, processes.c, supervisor.c).
+ * address everywhere; each field says who writes it.  The private handles are elsewhere (worker.h, processes.c, seats.h).
  *
  *   arena:  board | ranges of each job | slots | tallies of each slot | words of each job | failure logs | ...  heap
  *

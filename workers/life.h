@@ -1,5 +1,5 @@
 /* How a worker's life begins and ends, on its own side: the init hook, when its time is over, the exit hook.  The supervisor's side of it,
- * who is replaced and when, is supervisor.c. */
+ * who is replaced and when, is seats.c. */
 #ifndef PM_WORKERS_LIFE_H
 #define PM_WORKERS_LIFE_H
 

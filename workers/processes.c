@@ -1,5 +1,5 @@
 /* The process executor, seen from the application: opens the arena and the supervisor, hands out descriptors, waits for jobs, and
- * starts another supervisor when one dies.  The workers are supervisor.c's and worker.c's. */
+ * starts another supervisor when one dies.  The workers are seats.c's and worker.c's. */
 #include "workers/processes.h"
 
 #include <errno.h>

@@ -1,15 +1,14 @@
-/* The supervisor process.  A worker is dead when waitpid says so, and never before: the supervisor is the workers' parent, so no pid it
- * signals can have been reused, and this needs no pidfd for them.  For the application it polls a pidfd and the control
- * socket: death and exec close the latter. */
+/* The supervisor process: its beginning, its loop, the application's orders, deadlines, its end.  The workers are seats.c's.  For the application
+ * it polls a pidfd and the control socket: death and exec close the latter. */
 #include "workers/supervisor.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -19,11 +18,10 @@
 #include <unistd.h>
 
 #include "shm/process.h"
-#include "workers/job.h"
 #include "workers/jobserver.h"
 #include "workers/oom.h"
+#include "workers/seats.h"
 #include "workers/tasks.h"
-#include "workers/worker.h"
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
@@ -33,271 +31,22 @@
 
 #define R memory_order_relaxed
 #define MS INT64_C(1000000)
-#define FIRST_DELAY MS             /* of a worker that died at once */
-#define LONGEST_DELAY (250 * MS)
-#define HEALTHY_NS (20 * MS)       /* who lived that long is started again at once */
-#define START_STREAK 20u           /* deaths before the loop was reached, with nobody alive, that break the pool */
-#define INIT_DEATHS 3u             /* deaths in the init hook, in a row, that break the pool; */
-#define INIT_KILLS 20u             /* by SIGKILL, which may come from outside and by chance */
 #define SETTLE_NS (5 * MS)
 #define SLICE_NS 100000            /* the least that the kernel takes */
 #define ADOPTED_ROUNDS 100
 #define ORPHAN_CHECK (100 * MS)    /* where the application has no pidfd */
 
-struct pm_seat { /* the supervisor's private side of a slot */
-    pid_t pid;
-    int64_t forked, due, delay;
-    bool away;                     /* left for want of work; not replaced until there is some */
-    bool doomed;                   /* killed for a deadline of this item */
-    bool ended;                    /* killed because the application wants the task that it was at to end */
-    uint64_t item;
-    int64_t deadline;
-};
-
 struct supervisor {
     struct pm_board *board;
     const struct pm_setup *setup;
-    struct pm_seat *seat;
-    int control, appfd, childfd, jobserver[2];
-    bool rationed;                 /* by tokens of make's: one worker without, and one more for each */
-    pid_t application, self;
-    unsigned alive, early;         /* workers; deaths in a row before the loop */
-    unsigned init_deaths;          /* in a row */
-    uint64_t seen_progress;
-    unsigned barren;               /* deaths in a row without a chunk committed or a failure settled */
-    uint64_t oom_kills;            /* counted when `settled`: not on the way of a pool that is opened and closed at once */
-    bool settled;
+    struct pm_seats seats;
+    int control, appfd, childfd;
+    pid_t application;
     int64_t born;
-    bool closing;
     int64_t end;                   /* of the grace when closing */
 };
 
-size_t pm_seats_bytes(unsigned workers) { return workers * sizeof(struct pm_seat); }
-
-static int64_t boot_ns(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_BOOTTIME, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-/* ---- Starting workers ---- */
-
-static int start(struct supervisor *s, unsigned i)
-{
-    struct pm_slot *slot = &s->board->slot[i];
-    struct pm_seat *seat = &s->seat[i];
-    uint32_t gen = (atomic_load(&slot->gen) + 1) & 0xfffu;
-    atomic_store(&slot->stage, PM_STARTING);
-    atomic_store(&slot->born, (uint64_t)boot_ns());
-    atomic_store(&slot->gen, gen ? gen : 1);
-    atomic_store_explicit(&slot->spot.job, 0, R);
-    atomic_store_explicit(&slot->spot.deadline, 0, R);
-    atomic_store_explicit(&slot->spot.again, 0, R);
-    slot->spot.text[0] = 0; /* what it has said before it died must not turn up at another item */
-    pid_t pid = fork();
-    if (pid == 0) {
-        close(s->control);
-        close(s->childfd);
-        if (s->appfd >= 0) close(s->appfd);
-        close(s->setup->bell);
-        pm_jobserver_close(s->jobserver);
-        pm_worker_main(s->board, i, s->self);
-    }
-    if (pid < 0) return -errno;
-    (void)setpgid(pid, pid); /* here too: a kill of its group must not depend on who is faster */
-    atomic_store(&slot->pid, pid);
-    seat->pid = pid;
-    seat->forked = pm_now();
-    seat->doomed = seat->ended = false;
-    s->alive++;
-    return 0;
-}
-
-static uint64_t progress(const struct supervisor *s)
-{
-    uint64_t n = 0;
-    for (unsigned i = 0; i < s->board->workers; i++) n += atomic_load_explicit(&s->board->slot[i].progress, R);
-    /* A retry is progress too: each uses up one of a finite number, and an item that kills its worker is no fault of the workers'. */
-    for (unsigned j = 0; j < PM_JOBS; j++)
-        n += atomic_load_explicit(&s->board->job[j].logged, R) + atomic_load_explicit(&s->board->job[j].retries, R);
-    struct pm_tasks *tasks = atomic_load(&s->board->tasks);
-    if (tasks) n += atomic_load_explicit(&tasks->retries, R);
-    return n;
-}
-
-/* Nobody can work: every job ends with what it has.  `hook`: PM_IN_INIT or PM_REFUSED when the init hook of worker i is why, else 0. */
-static void give_up(struct supervisor *s, int cause, uint32_t hook, unsigned i)
-{
-    if (atomic_load(&s->board->broken)) return; /* the first cause is the one to tell */
-    atomic_store(&s->board->broken_cause, cause);
-    atomic_store(&s->board->broken_hook, hook);
-    atomic_store(&s->board->broken_worker, i);
-    atomic_store(&s->board->broken, 1);
-    for (unsigned j = 0; j < PM_JOBS; j++)
-        if (atomic_load(&s->board->used) & UINT64_C(1) << j) pm_job_stop(s->board, &s->board->job[j]);
-    struct pm_tasks *tasks = atomic_load(&s->board->tasks);
-    if (tasks) pm_event_notify(&tasks->done, INT_MAX);
-}
-
-/* Is this seat to have a worker? */
-static bool wanted(const struct supervisor *s, unsigned i)
-{
-    return i < atomic_load(&s->board->wanted) && !s->seat[i].away && !atomic_load(&s->board->broken) && !atomic_load(&s->board->stop);
-}
-
-/* It stays away until there is work.  Whoever opens a job looks at `resting` behind that; we look for jobs behind this, in every turn. */
-static void rest(struct supervisor *s, unsigned i)
-{
-    s->seat[i].away = true;
-    atomic_fetch_add(&s->board->resting, 1);
-}
-
-static void call_back(struct supervisor *s)
-{
-    if (atomic_load(&s->board->resting) == 0 || !pm_board_busy(s->board)) return;
-    atomic_store(&s->board->resting, 0);
-    for (unsigned i = 0; i < s->board->workers; i++) s->seat[i].away = false;
-}
-
-static bool may_run_one_more(struct supervisor *s)
-{
-    return !s->rationed || s->alive <= atomic_load_explicit(&s->board->tokens, R) || pm_jobserver_take(s->board, s->jobserver);
-}
-
-/* Tokens stand for workers; one that is about to be replaced keeps its own. */
-static void give_back(struct supervisor *s)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < s->board->workers && s->rationed; i++) n += s->seat[i].pid || wanted(s, i);
-    if (s->rationed) pm_jobserver_give(s->board, s->jobserver, n ? n - 1 : 0);
-}
-
-static void restart_due(struct supervisor *s)
-{
-    int64_t now = pm_now();
-    for (unsigned i = 0; i < s->board->workers && !s->closing; i++) {
-        struct pm_seat *seat = &s->seat[i];
-        if (seat->pid || seat->due > now || !wanted(s, i)) continue;
-        if (!may_run_one_more(s)) {
-            rest(s, i);
-            continue;
-        }
-        int e = start(s, i);
-        if (e == 0) return; /* one a turn: an order to close, or a deadline, is not kept waiting by many forks */
-        seat->delay = seat->delay ? (2 * seat->delay < LONGEST_DELAY ? 2 * seat->delay : LONGEST_DELAY) : FIRST_DELAY;
-        seat->due = now + seat->delay;
-        if (s->alive == 0 && ++s->early > START_STREAK) give_up(s, e, 0, i);
-        return;
-    }
-}
-
-/* ---- Deaths ---- */
-
-static struct pm_death why(struct supervisor *s, unsigned i, int status)
-{
-    struct pm_seat *seat = &s->seat[i];
-    struct pm_slot *slot = &s->board->slot[i];
-    struct pm_death d = {.slot = i, .gen = atomic_load(&slot->gen), .charged = true};
-    if (WIFSIGNALED(status)) {
-        d.cause = PM_SIGNAL;
-        d.value = WTERMSIG(status);
-        bool ours = seat->doomed || seat->ended; /* reading the count of others takes as long as a fork */
-        uint64_t kills = d.value == SIGKILL && !ours && s->settled ? pm_oom_kills() : 0;
-        if (kills > s->oom_kills) {
-            s->oom_kills = kills;
-            d.cause = PM_MEMORY;
-        }
-    } else {
-        d.cause = PM_EXIT;
-        d.value = WEXITSTATUS(status);
-    }
-    if (seat->doomed && d.cause == PM_SIGNAL && d.value == SIGKILL) {
-        /* It may have finished that item just before the kill, and have been innocently at the next. */
-        d.charged = atomic_load_explicit(&slot->spot.item, R) == seat->item &&
-                    atomic_load_explicit(&slot->spot.deadline, R) == seat->deadline;
-        d.cause = PM_TIMEOUT;
-        d.value = 0;
-    }
-    if (seat->ended) d.charged = false; /* unless the task is the one meant, which its entry says */
-    return d;
-}
-
-static void mend(struct supervisor *s, const struct pm_death *death)
-{
-    struct pm_slot *slot = &s->board->slot[death->slot];
-    for (unsigned j = 0; j < PM_JOBS; j++) (void)pm_job_repair(s->board, &s->board->job[j], death);
-    struct pm_tasks *tasks = atomic_load(&s->board->tasks);
-    if (tasks) pm_task_repair(tasks, death, &slot->spot);
-    atomic_store(&slot->pid, 0);
-    atomic_fetch_add(&s->board->deaths, 1);
-}
-
-/* An init hook that fails fails again: without this, workers would be started and die for ever. */
-static void judge_init(struct supervisor *s, unsigned i, int status)
-{
-    struct pm_slot *slot = &s->board->slot[i];
-    uint32_t stage = atomic_load(&slot->stage);
-    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-    if (stage == PM_REFUSED) give_up(s, atomic_load(&slot->code), stage, i);
-    if (stage == PM_WORKING) s->init_deaths = 0;
-    if (stage == PM_IN_INIT && ++s->init_deaths >= (killed ? INIT_KILLS : INIT_DEATHS)) give_up(s, status, stage, i);
-}
-
-/* It held nothing when it ended, so there is nothing to mend and nobody to charge.  It may have been killed in its exit hook: no matter. */
-static void see_off(struct supervisor *s, unsigned i)
-{
-    struct pm_slot *slot = &s->board->slot[i];
-    s->seat[i].delay = s->seat[i].due = 0;
-    s->early = s->init_deaths = 0;
-    if (atomic_load(&slot->stage) == PM_RESTING && !s->closing) rest(s, i);
-    atomic_store(&slot->pid, 0);
-}
-
-static void bury(struct supervisor *s, unsigned i, int status)
-{
-    struct pm_seat *seat = &s->seat[i];
-    struct pm_slot *slot = &s->board->slot[i];
-    int64_t now = pm_now();
-    uint32_t stage = atomic_load(&slot->stage);
-    bool reached_loop = stage >= PM_WORKING, leaving = stage >= PM_LEAVING || (s->closing && WIFEXITED(status));
-    (void)kill(-seat->pid, SIGKILL); /* what the function started and left behind */
-    struct pm_death death = why(s, i, status);
-    seat->pid = 0;
-    s->alive--;
-    if (leaving) {
-        see_off(s, i);
-        return;
-    }
-    bool busy = pm_board_busy(s->board);
-    mend(s, &death);
-    uint64_t p = progress(s);
-    if (!seat->doomed) s->barren = busy && p == s->seen_progress ? s->barren + 1 : 0;
-    s->seen_progress = p;
-    /* A SIGKILL from outside says nothing about whether workers can start; too many of them are `barren`. */
-    if (reached_loop) s->early = 0;
-    else if (death.cause != PM_SIGNAL || death.value != SIGKILL) s->early++;
-    bool healthy = reached_loop && (seat->doomed || now - seat->forked > HEALTHY_NS || s->barren < s->board->workers);
-    seat->delay = healthy ? 0 : seat->delay ? (2 * seat->delay < LONGEST_DELAY ? 2 * seat->delay : LONGEST_DELAY) : FIRST_DELAY;
-    seat->due = now + seat->delay;
-    judge_init(s, i, status);
-    if ((s->early > START_STREAK && s->alive == 0) || s->barren > 50 + 10 * s->board->workers) give_up(s, status, 0, i);
-    pm_board_wake_all(s->board);
-}
-
-static void reap(struct supervisor *s, int how)
-{
-    int status;
-    pid_t pid;
-    while ((pid = waitpid(-1, &status, how)) > 0) {
-        for (unsigned i = 0; i < s->board->workers; i++)
-            if (s->seat[i].pid == pid) {
-                bury(s, i, status);
-                break;
-            }
-        if (how == 0) return;
-    }
-}
+/* ---- While it runs ---- */
 
 /* The application wants this turn of a task to end while it runs.  Who has it by now is told by its word. */
 static void end_task(struct supervisor *s, uint32_t index, uint32_t turn)
@@ -307,9 +56,9 @@ static void end_task(struct supervisor *s, uint32_t index, uint32_t turn)
     uint64_t w = atomic_load(&tasks->entry[index].word);
     unsigned i = pm_word_owner(w) >> 12;
     if (pm_word_state(w) != PM_CLAIMED || pm_word_round(w) != turn || i >= s->board->workers) return;
-    if (!s->seat[i].pid || pm_word_owner(w) != pm_owner(i, atomic_load(&s->board->slot[i].gen))) return;
-    s->seat[i].ended = true;
-    (void)kill(s->seat[i].pid, SIGKILL);
+    if (!s->seats.seat[i].pid || pm_word_owner(w) != pm_owner(i, atomic_load(&s->board->slot[i].gen))) return;
+    s->seats.seat[i].ended = true;
+    (void)kill(s->seats.seat[i].pid, SIGKILL);
 }
 
 static void strike(const struct supervisor *s)
@@ -334,7 +83,7 @@ static int64_t enforce(struct supervisor *s)
     if (shortest == 0) return -1;
     int64_t now = pm_now(), next = now + shortest;
     for (unsigned i = 0; i < s->board->workers; i++) {
-        struct pm_seat *seat = &s->seat[i];
+        struct pm_seat *seat = &s->seats.seat[i];
         struct pm_spot *spot = &s->board->slot[i].spot;
         int64_t deadline = atomic_load_explicit(&spot->deadline, R);
         if (!seat->pid || seat->doomed || !deadline) continue;
@@ -351,15 +100,6 @@ static int64_t enforce(struct supervisor *s)
 }
 
 /* ---- The end ---- */
-
-static void kill_all(struct supervisor *s)
-{
-    for (unsigned i = 0; i < s->board->workers; i++)
-        if (s->seat[i].pid) {
-            (void)kill(s->seat[i].pid, SIGKILL);
-            (void)kill(-s->seat[i].pid, SIGKILL);
-        }
-}
 
 /* What functions started, and what left their group and outlived them, has become ours: it ends with the pool. */
 static void kill_adopted(void)
@@ -382,12 +122,12 @@ static void kill_adopted(void)
 
 static _Noreturn void leave(struct supervisor *s, int status)
 {
-    kill_all(s);
+    pm_seats_kill(&s->seats);
     for (unsigned i = 0; i < s->board->workers; i++)
-        while (s->seat[i].pid && waitpid(s->seat[i].pid, NULL, 0) < 0 && errno == EINTR) {
+        while (s->seats.seat[i].pid && waitpid(s->seats.seat[i].pid, NULL, 0) < 0 && errno == EINTR) {
         }
     kill_adopted();
-    pm_jobserver_give(s->board, s->jobserver, 0);
+    pm_jobserver_give(s->board, s->seats.jobserver, 0);
 #ifdef HAVE_ZMQ
     pm_zmq_remove(s->board); /* the application may have died before it could */
 #endif
@@ -417,7 +157,7 @@ static void take_over(struct supervisor *s)
          * other one's. */
         if (!other) (void)kill(-pid, SIGKILL);
         struct pm_death death = {.slot = i, .gen = atomic_load(&slot->gen), .cause = PM_SIGNAL, .value = SIGKILL, .charged = true};
-        mend(s, &death);
+        pm_seat_mend(&s->seats, &death);
     }
     pm_board_wake_all(s->board);
 }
@@ -472,7 +212,7 @@ static void settle_in(struct supervisor *s)
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     (void)prctl(PR_SET_NAME, "pmap-supervisor");
     be_prompt();
-    close_all_but((const int[]){s->control, s->setup->bell, s->jobserver[0], s->jobserver[1]}, 4, s->setup->keep_fds);
+    close_all_but((const int[]){s->control, s->setup->bell, s->seats.jobserver[0], s->seats.jobserver[1]}, 4, s->setup->keep_fds);
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
@@ -480,6 +220,8 @@ static void settle_in(struct supervisor *s)
     s->childfd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     struct pm_process app = {.pid = s->application};
     s->appfd = pm_process_watch(&app);
+    const int own[] = {s->control, s->setup->bell, s->childfd, s->appfd};
+    memcpy(s->seats.fd, own, sizeof own);
     if (getppid() != s->application) _exit(1); /* it died before we could watch it: that pid is somebody else's */
 }
 
@@ -489,7 +231,7 @@ static void orders(struct supervisor *s, short events)
     ssize_t n;
     while ((n = recv(s->control, &order, sizeof order, MSG_DONTWAIT)) > 0)
         if (n == sizeof order && order.what == PM_ORDER_CLOSE) {
-            s->closing = true;
+            s->seats.closing = true;
             s->end = pm_now() + order.grace_ns;
         } else if (n == sizeof order && order.what == PM_ORDER_END) {
             end_task(s, order.task, order.turn);
@@ -502,16 +244,15 @@ static void orders(struct supervisor *s, short events)
 
 static int64_t when(const struct supervisor *s, int64_t deadline)
 {
-    int64_t at = deadline < 0 ? INT64_MAX : deadline;
-    for (unsigned i = 0; i < s->board->workers && !s->closing && s->alive < s->board->workers; i++)
-        if (!s->seat[i].pid && s->seat[i].due < at && wanted(s, i)) at = s->seat[i].due;
-    if (s->closing && s->end < at) at = s->end;
-    if (!s->settled && s->born + SETTLE_NS < at) at = s->born + SETTLE_NS;
+    int64_t at = pm_seats_due(&s->seats);
+    if (deadline >= 0 && deadline < at) at = deadline;
+    if (s->seats.closing && s->end < at) at = s->end;
+    if (!s->seats.settled && s->born + SETTLE_NS < at) at = s->born + SETTLE_NS;
     if (s->appfd < 0 && pm_now() + ORPHAN_CHECK < at) at = pm_now() + ORPHAN_CHECK;
     return at;
 }
 
-static void run(struct supervisor *s)
+static _Noreturn void run(struct supervisor *s)
 {
     struct pollfd p[4] = {{s->control, POLLIN, 0}, {s->childfd, POLLIN, 0}, {s->appfd, POLLIN, 0}, {-1, POLLIN, 0}};
     int64_t deadline = enforce(s);
@@ -520,7 +261,7 @@ static void run(struct supervisor *s)
         if (wait < 0 && at != INT64_MAX) wait = 0;
         struct timespec t = {.tv_sec = (time_t)(wait / 1000000000), .tv_nsec = (long)(wait % 1000000000)};
         /* A token that comes while there is work brings back somebody who rests. */
-        p[3].fd = s->rationed && atomic_load(&s->board->resting) && !s->closing && pm_board_busy(s->board) ? s->jobserver[0] : -1;
+        p[3].fd = s->seats.rationed && atomic_load(&s->board->resting) && !s->seats.closing && pm_board_busy(s->board) ? s->seats.jobserver[0] : -1;
         (void)ppoll(p, 4, at == INT64_MAX ? NULL : &t, NULL);
         if (p[2].revents || (s->appfd < 0 && getppid() != s->application)) leave(s, 1);
         if (p[0].revents) orders(s, p[0].revents);
@@ -528,21 +269,19 @@ static void run(struct supervisor *s)
             struct signalfd_siginfo info;
             while (read(s->childfd, &info, sizeof info) > 0) {
             }
-            reap(s, WNOHANG);
+            pm_seats_reap(&s->seats, WNOHANG);
         }
         ring(s);
-        if (s->closing && s->alive && pm_now() >= s->end) {
-            kill_all(s);
-            while (s->alive) reap(s, 0); /* mends, so that callers see their jobs end */
+        if (s->seats.closing && s->seats.alive && pm_now() >= s->end) {
+            pm_seats_kill(&s->seats);
+            while (s->seats.alive) pm_seats_reap(&s->seats, 0); /* mends, so that callers see their jobs end */
         }
-        if (s->closing && s->alive == 0) leave(s, 0);
-        if (!s->settled && pm_now() >= s->born + SETTLE_NS) {
-            s->oom_kills = pm_oom_kills();
-            s->settled = true;
+        if (s->seats.closing && s->seats.alive == 0) leave(s, 0);
+        if (!s->seats.settled && pm_now() >= s->born + SETTLE_NS) {
+            s->seats.oom_kills = pm_oom_kills();
+            s->seats.settled = true;
         }
-        call_back(s);
-        restart_due(s);
-        give_back(s);
+        pm_seats_fill(&s->seats);
         deadline = enforce(s);
     }
 }
@@ -550,50 +289,28 @@ static void run(struct supervisor *s)
 _Noreturn void pm_supervise(const struct pm_charge *charge)
 {
     struct pm_board *board = charge->board;
-    int control = charge->control;
-    bool takeover = charge->takeover;
-    struct supervisor s = {.board = board, .setup = charge->setup, .seat = charge->seats, .control = control,
-                           .jobserver = {charge->jobserver[0], charge->jobserver[1]}, .rationed = charge->rationed,
-                           .application = charge->application, .self = getpid(), .born = pm_now()};
+    struct supervisor s = {.board = board, .setup = charge->setup, .control = charge->control, .application = charge->application,
+                           .born = pm_now(),
+                           .seats = {.board = board, .seat = charge->seats, .self = getpid(), .rationed = charge->rationed,
+                                     .jobserver = {charge->jobserver[0], charge->jobserver[1]}}};
     struct pm_answer answer = {0, 0};
     settle_in(&s);
-    if (s.childfd < 0) {
-        answer.error = -EMFILE;
-        (void)send(control, &answer, sizeof answer, MSG_NOSIGNAL);
-        _exit(1);
-    }
-    if (takeover) take_over(&s);
+    if (s.childfd < 0) answer.error = -EMFILE;
+    else if (charge->takeover) take_over(&s);
 #ifdef HAVE_ZMQ
-    if (!takeover && board->zmq[0]) answer.error = pm_zmq_make(board);
-    if (answer.error) {
-        (void)send(control, &answer, sizeof answer, MSG_NOSIGNAL);
-        _exit(1);
-    }
+    else if (board->zmq[0]) answer.error = pm_zmq_make(board);
 #endif
-    atomic_store(&board->resting, 0);
     atomic_store(&board->look, 0);
-    for (unsigned i = 0; i < atomic_load(&board->wanted); i++) {
-        if (!may_run_one_more(&s)) {
-            rest(&s, i);
-            continue;
-        }
-        int e = start(&s, i);
-        if (e == 0) continue;
-        if (s.alive == 0) {
-            answer.error = e;
-            pm_jobserver_give(board, s.jobserver, 0);
-            (void)send(control, &answer, sizeof answer, MSG_NOSIGNAL);
-            _exit(1);
-        }
-        s.seat[i].delay = FIRST_DELAY; /* fewer for now; the rest as soon as the system lets them be */
-        s.seat[i].due = pm_now() + FIRST_DELAY;
+    if (!answer.error) {
+        answer.error = pm_seats_begin(&s.seats);
+        if (answer.error) pm_jobserver_give(board, s.seats.jobserver, 0);
     }
-    answer.forked = s.alive;
-    (void)send(control, &answer, sizeof answer, MSG_NOSIGNAL);
-    if (takeover) {
+    answer.forked = s.seats.alive;
+    (void)send(s.control, &answer, sizeof answer, MSG_NOSIGNAL);
+    if (answer.error) _exit(1);
+    if (charge->takeover) {
         pm_board_wake_all(board);
         strike(&s); /* the one before may have died between taking the wish and fulfilling it */
     }
     run(&s);
-    _exit(0);
 }

@@ -20,7 +20,7 @@ struct pm_answer {
     unsigned forked;
 };
 
-struct pm_seat; /* the supervisor's private side of a slot */
+struct pm_seat; /* the supervisor's private side of a slot: seats.h */
 size_t pm_seats_bytes(unsigned workers);
 
 /* What the supervisor is told by the fork. */
