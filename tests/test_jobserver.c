@@ -227,6 +227,34 @@ static void supervisor_dies(const struct pm_path *path)
     }
 }
 
+static bool two_there(void *pool) { return there(pool) == 2; }
+
+/* The next supervisor has the tokens of the first, and no more. */
+static void supervisor_is_replaced(const struct pm_path *path)
+{
+    offer("1");
+    pmap_pool *pool = open_with(path, 4);
+    int pid;
+    for (int round = 0; round < 2; round++) {
+        siginfo_t info;
+        assert_int_equal(pmap_pool_pids(pool, &pid, 1), 4);
+        int supervisor = parent_of(pid);
+        assert_true(supervisor > 1 && supervisor != getpid());
+        assert_int_equal(kill(supervisor, SIGKILL), 0);
+        assert_int_equal(waitid(P_PID, (id_t)supervisor, &info, WEXITED | WNOWAIT), 0);
+        right(pool);
+        expect_tokens(0);
+        if (!pm_test_wait_until(two_there, pool, 5000)) fail_msg("%u workers with one token", there(pool));
+    }
+    EXPECT(pmap_pool_resize(pool, 1), 0);
+    expect_tokens(1);
+    EXPECT(pmap_pool_resize(pool, 3), 0);
+    expect_tokens(0);
+    pm_path_close(pool);
+    assert_int_equal(pm_test_reap(5000), 0);
+    take_back("1");
+}
+
 static int hold_and_die(void *arg)
 {
     pmap_options o = pm_path_options(arg, 3);
@@ -313,6 +341,7 @@ int main(void)
         {"tokens come", tokens_come, PM_ON_SHM | PM_ON_ZMQ},
         {"deaths", deaths, PM_ON_SHM | PM_ON_ZMQ},
         {"supervisor dies", supervisor_dies, PM_ON_SHM | PM_ON_ZMQ},
+        {"supervisor is replaced", supervisor_is_replaced, PM_ON_SHM | PM_ON_ZMQ},
         {"application dies", application_dies, PM_ON_SHM | PM_ON_ZMQ},
         {"idle ones give back", idle_ones_give_back, PM_ON_SHM | PM_ON_ZMQ},
         {"a fifo", a_fifo, PM_ON_SHM},

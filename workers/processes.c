@@ -49,6 +49,9 @@ static void reap_supervisor(struct pm_processes *p)
     p->supervisor.pid = 0;
 }
 
+/* Whose supervisor this thread forks just now: that child, unlike all others, needs the descriptors. */
+static _Thread_local const struct pm_processes *forking;
+
 static int start_supervisor(struct pm_processes *p, bool takeover)
 {
     int pair[2];
@@ -70,6 +73,7 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
     struct pm_seat *seats = calloc(1, pm_seats_bytes(p->setup.most));
     sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler of the application runs in the child */
+    forking = p;
     pid_t application = getpid(), pid = seats ? fork() : -1;
     if (pid == 0) {
         close(pair[0]);
@@ -79,6 +83,7 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
         pm_supervise(&charge);
     }
     int e = !seats ? -ENOMEM : pid < 0 ? -errno : 0;
+    forking = NULL;
     free(seats); /* the supervisor has its own copy */
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     close(pair[1]);
@@ -251,6 +256,7 @@ static int processes_end(struct pm_executor *e, int64_t grace_ns)
 static void processes_forked(struct pm_executor *e)
 {
     struct pm_processes *p = mine(e);
+    if (p == forking) return;
     /* Without this the supervisor would not see the application go while a forked child lives. */
     if (p->control >= 0) close(p->control);
     if (p->pidfd >= 0) close(p->pidfd);
