@@ -374,12 +374,16 @@ PMAP_API int pmap_as_completed(pmap_future *const *list, size_t n, pmap_complete
 PMAP_API int pmap_completed_next(pmap_completed *completed, double timeout_s, pmap_future **future);
 PMAP_API void pmap_completed_free(pmap_completed *completed); /* NULL is allowed */
 
-/* A descriptor for poll(), epoll, libuv or GLib: readable when a future has finished since the last pmap_pool_poll().  The pool's: do not
- * read or close it.  Errors: PMAP_ENOTSUP, PMAP_ESYSTEM, PMAP_ECLOSED, PMAP_EFORK. */
+/* A descriptor for poll(), epoll, libuv or GLib: readable when a future has finished since the last pmap_pool_poll(), when the pool is broken
+ * while something is pending, and when the supervisor has died: pmap_pool_poll() then starts another.  So a program that does nothing but
+ * sleep there and poll misses nothing.  The pool's: do not read or close it.
+ * Errors: PMAP_ENOTSUP, PMAP_ENOMEM, PMAP_EBROKEN, PMAP_ECANCELLED, PMAP_ESYSTEM, PMAP_ECLOSED, PMAP_EFORK. */
 PMAP_API int pmap_pool_fd(pmap_pool *pool);
 
 /* Calls the callbacks of all futures that have finished, waiting for the first at most timeout_s seconds (0 = not at all, negative = for
- * as long as anything is pending).  Returns how many it called, or an error. */
+ * as long as anything is pending).  Returns how many it called, or an error, behind which it has called them, too.
+ * Errors: those of pmap_wait(); of a program that has asked for the descriptor also PMAP_ESYSTEM: the supervisor has died, and no other
+ * can be started now.  It is tried again with the next call, of which the descriptor does not tell. */
 PMAP_API int pmap_pool_poll(pmap_pool *pool, double timeout_s);
 
 /* ---- Streams: inputs of any size, as many as come ---- */

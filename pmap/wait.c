@@ -2,6 +2,7 @@
  * of its own.  Nothing here runs in a thread that the program did not send here. */
 #include "pmap/future.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -200,8 +201,10 @@ int pmap_pool_fd(pmap_pool *pool)
             bool ready = pm_futures_notice(pool) || f->due;
             if (ready || (f->pending && pool->ops == &pm_serial)) pm_futures_ring(pool); /* on a serial pool who polls runs what is pending */
         }
-        e = f->desk->bell;
+        e = pool->ops->watch ? pool->ops->watch(pool->executor) : f->desk->bell;
         pthread_mutex_unlock(&f->lock);
+        if (e == -EPIPE) e = pm_broken(pool, "pmap_pool_fd");
+        else if (e < 0) e = pm_error_system(e, "pmap_pool_fd");
     }
     pm_pool_leave(pool);
     return e;
@@ -230,13 +233,15 @@ void pm_futures_arm(pmap_pool *pool)
     atomic_store(&f->desk->tasks->bell, 1);
 }
 
-static int run_due(pmap_pool *pool)
+static int run_due(pmap_pool *pool, int *error)
 {
     struct pm_futures *f = pool->futures;
-    int n = 0;
+    int n = 0, fd = 0;
     pthread_mutex_lock(&f->lock);
     pm_futures_arm(pool);
     bool watched = f->watched;
+    if (watched && pool->ops->watch) fd = pool->ops->watch(pool->executor); /* it may be readable for want of a supervisor */
+    if (fd < 0 && (f->pending || (fd != -EPIPE && fd != -ECANCELED))) *error = fd;
     f->watched = false; /* what is noticed here needs no ringing */
     (void)pm_futures_notice(pool);
     f->watched = watched;
@@ -264,9 +269,12 @@ int pmap_pool_poll(pmap_pool *pool, double timeout_s)
     if (e) return e;
     e = pm_futures_open(pool, "pmap_pool_poll");
     if (!e) {
+        int error = 0;
         e = pm_futures_wait(pool, "pmap_pool_poll", some_due, pool, timeout_s);
         if (e == PMAP_ETIMEDOUT) e = 0;
-        n = run_due(pool);
+        n = run_due(pool, &error);
+        if (!e && error == -EPIPE) e = pm_broken(pool, "pmap_pool_poll");
+        else if (!e && error) e = pm_error_system(error, "pmap_pool_poll: starting another supervisor");
     }
     pm_pool_leave(pool);
     return e ? e : n;

@@ -3,6 +3,7 @@
 #include "workers/processes.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -80,10 +81,53 @@ static void a_pid_that_is_another_process_now(void **state)
     close_one(p);
 }
 
+/* ---- For a program that sleeps in poll(2) ---- */
+
+static bool readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int n;
+    while ((n = poll(&p, 1, 5000)) < 0 && errno == EINTR) continue;
+    return n == 1 && (p.revents & POLLIN);
+}
+
+/* Each new supervisor rings once. */
+static bool is_quiet(void *arg)
+{
+    struct pm_processes *p = arg;
+    struct pollfd now = {.fd = p->watch, .events = POLLIN};
+    uint64_t count;
+    (void)!read(p->setup.bell, &count, sizeof count);
+    return poll(&now, 1, 0) == 0;
+}
+
+/* With and without a pidfd; the descriptor is the same for as long as the pool is open. */
+static void the_end_of_the_supervisor_is_readable(void **state)
+{
+    (void)state;
+    for (int refuse = 0; refuse < 2; refuse++) {
+        pm_process_refuse_pidfd(refuse);
+        struct pm_processes *p = open_one();
+        struct pm_executor *e = (struct pm_executor *)(void *)p;
+        if (refuse) assert_true(p->pidfd < 0);
+        int fd = pm_processes.watch(e);
+        assert_true(fd > 2);
+        for (int round = 0; round < 3; round++) {
+            if (!pm_test_wait_until(is_quiet, p, 5000)) fail_msg("round %d: readable without an end", round);
+            kill_supervisor(p);
+            if (!readable(fd)) fail_msg("round %d%s: not readable", round, refuse ? ", no pidfd" : "");
+            assert_int_equal(pm_processes.watch(e), fd);
+        }
+        pm_process_refuse_pidfd(false);
+        close_one(p);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pid_that_is_another_process_now),
+        cmocka_unit_test(the_end_of_the_supervisor_is_readable),
     };
     return PM_TEST_MAIN("processes", tests);
 }

@@ -111,6 +111,9 @@ struct pm_executor_ops {
     /* While a thread waits for a task: the serial executor runs one, 1; processes look whether the supervisor lives when `late`.  0 when
      * there is nothing to do, -EPIPE: broken, -ECANCELED: ended. */
     int (*attend)(struct pm_executor *executor, bool late);
+    /* For a program that sleeps in a loop of its own: a descriptor that is readable when the desk's bell is, and when the supervisor has died,
+     * instead of which this starts another.  -EPIPE: broken, -ECANCELED, -errno: it cannot be started.  NULL: the bell is enough. */
+    int (*watch)(struct pm_executor *executor);
     int (*kill)(struct pm_executor *executor, uint32_t task, uint32_t turn); /* ends it while it runs; -EOPNOTSUPP */
     void (*timed)(struct pm_executor *executor, int64_t timeout_ns, int change); /* one more (1) or fewer (-1) task has this deadline; NULL */
     /* Blocks until all is done, failed or cancelled.  0 = the job ran (look at failures), or -errno with result->text set.

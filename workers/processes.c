@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -38,8 +39,20 @@ static struct pm_processes *mine(struct pm_executor *e) { return (struct pm_proc
 
 /* ---- The supervisor ---- */
 
+/* Readable when it has ended: its other end of the socket is closed then, too, unless a child that the application forked at the wrong moment
+ * has it. */
+static int end_of_supervisor(const struct pm_processes *p) { return p->pidfd >= 0 ? p->pidfd : p->control; }
+
+static int watch_one(struct pm_processes *p, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    return p->watch < 0 || epoll_ctl(p->watch, EPOLL_CTL_ADD, fd, &event) == 0 || errno == EEXIST ? 0 : -errno;
+}
+
 static void reap_supervisor(struct pm_processes *p)
 {
+    /* By hand: a descriptor that is closed stays in the set while another process has a copy of it. */
+    if (p->watch >= 0 && end_of_supervisor(p) >= 0) (void)epoll_ctl(p->watch, EPOLL_CTL_DEL, end_of_supervisor(p), NULL);
     if (p->supervisor.pid) /* an application that waits for all children may have had it: its end is certain all the same */
         while (waitpid(p->supervisor.pid, NULL, 0) < 0 && errno == EINTR) {
         }
@@ -77,6 +90,7 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
     pid_t application = getpid(), pid = seats ? fork() : -1;
     if (pid == 0) {
         close(pair[0]);
+        if (p->watch >= 0) close(p->watch);
         struct pm_charge charge = {.board = p->board, .setup = &p->setup, .seats = seats, .control = pair[1],
                                    .jobserver = {p->jobserver[0], p->jobserver[1]}, .rationed = p->jobserver[0] >= 0 || p->one_only,
                                    .application = application, .takeover = takeover};
@@ -98,7 +112,10 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
     ssize_t n;
     while ((n = recv(p->control, &answer, sizeof answer, 0)) < 0 && errno == EINTR) {
     }
-    if (n == sizeof answer && answer.error == 0) return 0;
+    if (n == sizeof answer && answer.error == 0) {
+        (void)watch_one(p, end_of_supervisor(p)); /* should there be no memory for that, processes_watch() tries again */
+        return 0;
+    }
     if (n == sizeof answer) e = answer.error;
     else e = -EPIPE; /* it died before it could say anything */
     reap_supervisor(p);
@@ -144,6 +161,7 @@ static void processes_close(struct pm_executor *e)
 #endif
     if (p->pidfd >= 0) close(p->pidfd);
     if (p->control >= 0) close(p->control);
+    if (p->watch >= 0) close(p->watch);
     if (p->setup.bell >= 0) close(p->setup.bell);
     pm_desk_close(&p->desk);
     if (p->board) pm_jobserver_give(p->board, p->jobserver, 0); /* of a supervisor that was killed */
@@ -159,7 +177,7 @@ static int processes_open(struct pm_executor **out, const struct pm_setup *setup
     struct pm_processes *p = calloc(1, sizeof *p);
     if (!p) return -ENOMEM;
     p->setup = *setup;
-    p->pidfd = p->control = p->arena.fd = p->jobserver[0] = p->jobserver[1] = -1;
+    p->pidfd = p->control = p->watch = p->arena.fd = p->jobserver[0] = p->jobserver[1] = -1;
     p->setup.bell = pm_fd_above_stdio(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (setup->jobserver) p->one_only = pm_jobserver_find(getenv("MAKEFLAGS"), p->jobserver) == PM_OFFER_UNREACHABLE;
     pthread_mutex_init(&p->lock, NULL);
@@ -260,10 +278,11 @@ static void processes_forked(struct pm_executor *e)
     /* Without this the supervisor would not see the application go while a forked child lives. */
     if (p->control >= 0) close(p->control);
     if (p->pidfd >= 0) close(p->pidfd);
+    if (p->watch >= 0) close(p->watch);
     if (p->setup.bell >= 0) close(p->setup.bell);
     p->setup.bell = -1;
     pm_jobserver_close(p->jobserver);
-    p->control = p->pidfd = -1;
+    p->control = p->pidfd = p->watch = -1;
 }
 
 static void processes_abandon(struct pm_executor *e)
@@ -467,6 +486,24 @@ static int processes_attend(struct pm_executor *e, bool late)
     return atomic_load(&p->board->broken) ? -EPIPE : atomic_load(&p->ending) && p->supervisor.pid == 0 ? -ECANCELED : 0;
 }
 
+static int processes_watch(struct pm_executor *e)
+{
+    struct pm_processes *p = mine(e);
+    int error = pm_processes_check(p);
+    if (error) return error;
+    if (atomic_load(&p->board->broken)) return -EPIPE;
+    pthread_mutex_lock(&p->lock);
+    if (p->watch < 0) {
+        p->watch = pm_fd_above_stdio(epoll_create1(EPOLL_CLOEXEC));
+        if (p->watch < 0) error = -EMFILE;
+        else error = watch_one(p, p->setup.bell);
+    }
+    if (!error && p->supervisor.pid) error = watch_one(p, end_of_supervisor(p));
+    int fd = p->watch;
+    pthread_mutex_unlock(&p->lock);
+    return error ? error : fd;
+}
+
 static int processes_kill(struct pm_executor *e, uint32_t task, uint32_t turn)
 {
     struct pm_processes *p = mine(e);
@@ -531,7 +568,8 @@ static unsigned processes_pids(struct pm_executor *e, int *pids, unsigned most)
 }
 
 const struct pm_executor_ops pm_processes = {
-    .name = "processes", .open = processes_open, .desk = processes_desk, .attend = processes_attend, .kill = processes_kill,
+    .name = "processes", .open = processes_open, .desk = processes_desk, .attend = processes_attend, .watch = processes_watch,
+    .kill = processes_kill,
     .timed = processes_timed, .run = processes_run, .end = processes_end, .close = processes_close,
     .forked = processes_forked, .abandon = processes_abandon, .heap = processes_heap, .fresh = processes_fresh,
     .shares = processes_shares, .pids = processes_pids, .resize = processes_resize,

@@ -92,7 +92,10 @@ static void give_up(struct pm_seats *s, int cause, uint32_t hook, unsigned i)
     for (unsigned j = 0; j < PM_JOBS; j++)
         if (atomic_load(&s->board->used) & UINT64_C(1) << j) pm_job_stop(s->board, &s->board->job[j]);
     struct pm_tasks *tasks = atomic_load(&s->board->tasks);
-    if (tasks) pm_event_notify(&tasks->done, INT_MAX);
+    if (!tasks) return;
+    uint32_t asked = 1;
+    atomic_compare_exchange_strong(&tasks->bell, &asked, 2); /* who sleeps at the descriptor is told, too */
+    pm_event_notify(&tasks->done, INT_MAX);
 }
 
 /* Is this seat to have a worker? */

@@ -271,7 +271,8 @@ static _Noreturn void run(struct supervisor *s)
             }
             pm_seats_reap(&s->seats, WNOHANG);
         }
-        ring(s);
+        pm_seats_fill(&s->seats);
+        ring(s); /* behind all that may end a task or break the pool */
         if (s->seats.closing && s->seats.alive && pm_now() >= s->end) {
             pm_seats_kill(&s->seats);
             while (s->seats.alive) pm_seats_reap(&s->seats, 0); /* mends, so that callers see their jobs end */
@@ -281,7 +282,6 @@ static _Noreturn void run(struct supervisor *s)
             s->seats.oom_kills = pm_oom_kills();
             s->seats.settled = true;
         }
-        pm_seats_fill(&s->seats);
         deadline = enforce(s);
     }
 }
