@@ -17,6 +17,7 @@ struct part {
     const char *text; /* TEXT */
     size_t bytes;
     long number;      /* POSITION: from 1, or from -1 backwards; COLUMN: from 0 */
+    bool redirects;   /* < or > stand behind it: a bare number there would be a descriptor's */
 };
 
 struct word {
@@ -152,6 +153,11 @@ static const char *read_word(struct template *t, const char *text)
     }
     if (add_text(t, from, (size_t)(text - from))) return NULL;
     w->parts = t->parts - w->first;
+    for (size_t i = w->first; i + 1 < t->parts; i++) {
+        const struct part *next = &t->part[i + 1];
+
+        t->part[i].redirects = next->kind == TEXT && (*next->text == '<' || *next->text == '>');
+    }
     w->alone = w->parts == 1 && (w->varies || t->part[w->first].kind == POSITION);
     return text;
 }
@@ -304,12 +310,21 @@ static struct record shaped(struct record r, enum shape shape)
     return (struct record){ base, (size_t)(end - base) };
 }
 
-static void put_value(struct line *l, const struct record *value, enum shape shape)
+/* Digits, perhaps with a sign and a point: the shell does not do anything with them, and in quotes it could not reckon with them. */
+static bool is_number(const char *text, size_t bytes)
 {
-    struct record r = shape == WHOLE ? *value : shaped(*value, shape);
+    size_t i = bytes && *text == '-', digits = 0;
+
+    for (; i < bytes && ((text[i] >= '0' && text[i] <= '9') || text[i] == '.'); i++) digits += text[i] != '.';
+    return i == bytes && digits > 0;
+}
+
+static void put_value(struct line *l, const struct record *value, const struct part *p)
+{
+    struct record r = p->shape == WHOLE ? *value : shaped(*value, p->shape);
 
     if (l->checks && memchr(r.text, 0, r.bytes)) l->zero = value;
-    if (l->t->batch->shell) put_quoted(l, r.text, r.bytes);
+    if (l->t->batch->shell && (p->redirects || !is_number(r.text, r.bytes))) put_quoted(l, r.text, r.bytes);
     else put(l, r.text, r.bytes);
 }
 
@@ -356,14 +371,14 @@ static void put_part(struct line *l, const struct part *p, size_t row)
         for (value = a->value + row * a->columns; value < a->value + (row + 1) * a->columns; value++) {
             if (!value->text) continue;
             if (more) put(l, " ", 1);
-            put_value(l, value, p->shape);
+            put_value(l, value, p);
             more = true;
         }
         break;
     case POSITION:
     case COLUMN:
         value = value_of(l, p, row);
-        if (value) put_value(l, value, p->shape);
+        if (value) put_value(l, value, p);
         break;
     }
 }
@@ -381,7 +396,7 @@ static bool put_alone(struct line *l, const struct part *p, size_t row, bool mor
     for (; value < end; value++) {
         if (!value->text) continue;
         if (more) next_word(l);
-        put_value(l, value, p->shape);
+        put_value(l, value, p);
         more = true;
     }
     return more;
