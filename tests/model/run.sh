@@ -38,7 +38,7 @@ run()
     began=$(date +%s)
     if [ "$kind" = good ]; then optimise=-O2; else optimise=-O0; fi # a mutant takes longer to compile than to be caught
     if spin -a "$@" "$model" >log 2>&1 &&
-        $compiler "$optimise" -w -DSAFETY -DCOLLAPSE -DVECTORSZ=512 -DMEMLIM=3500 -o pan pan.c >>log 2>&1; then
+        $compiler "$optimise" -w -DSAFETY -DVECTORSZ=512 -DMEMLIM=3500 -o pan pan.c >>log 2>&1; then
         ./pan -m100000 >log 2>&1
     fi
     states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' log)
