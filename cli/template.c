@@ -17,7 +17,7 @@ struct part {
     const char *text; /* TEXT */
     size_t bytes;
     long number;      /* POSITION: from 1, or from -1 backwards; COLUMN: from 0 */
-    bool redirects;   /* < or > stand behind it: a bare number there would be a descriptor's */
+    bool redirects;   /* its word has < or >, before which a bare number would be a descriptor's */
 };
 
 struct word {
@@ -153,11 +153,9 @@ static const char *read_word(struct template *t, const char *text)
     }
     if (add_text(t, from, (size_t)(text - from))) return NULL;
     w->parts = t->parts - w->first;
-    for (size_t i = w->first; i + 1 < t->parts; i++) {
-        const struct part *next = &t->part[i + 1];
-
-        t->part[i].redirects = next->kind == TEXT && (*next->text == '<' || *next->text == '>');
-    }
+    for (const char *p = w->gap + w->gap_bytes; p < text; p++)
+        if (*p == '<' || *p == '>')
+            for (size_t i = w->first; i < t->parts; i++) t->part[i].redirects = true;
     w->alone = w->parts == 1 && (w->varies || t->part[w->first].kind == POSITION);
     return text;
 }
@@ -328,6 +326,12 @@ static void put_value(struct line *l, const struct record *value, const struct p
     else put(l, r.text, r.bytes);
 }
 
+static void put_number(struct line *l, const char *digits, const struct part *p)
+{
+    if (l->t->batch->shell && p->redirects) put_quoted(l, digits, strlen(digits));
+    else put(l, digits, strlen(digits));
+}
+
 /* The value number n (from 1, or from -1 backwards) of count cells, leaving out those that are missing; NULL: there is none. */
 static const struct record *nth(const struct record *cell, size_t count, long n)
 {
@@ -365,8 +369,8 @@ static void put_part(struct line *l, const struct part *p, size_t row)
 
     switch (p->kind) {
     case TEXT: put(l, p->text, p->bytes); break;
-    case SEQUENCE: put(l, l->sequence, strlen(l->sequence)); break;
-    case SLOT: put(l, l->slot, strlen(l->slot)); break;
+    case SEQUENCE:
+    case SLOT: put_number(l, p->kind == SEQUENCE ? l->sequence : l->slot, p); break;
     case ALL:
         for (value = a->value + row * a->columns; value < a->value + (row + 1) * a->columns; value++) {
             if (!value->text) continue;

@@ -218,8 +218,11 @@ static void shell(void **state)
     BECOMES("echo x{}y  z", "a|b", "echo x'a' 'b'y  z", .shell = true, .most = 2);
     BECOMES("echo x{}y  z", "a|b", "echo x'a' 'b'y  z", .shell = true, .fill = FILL_ARGUMENTS);
     BECOMES("echo x{}y  z|{} &", "a|b", "echo x'a'y x'b'y  z 'a' 'b' &", .shell = true, .fill = FILL_CONTEXT);
-    BECOMES("echo $(({} % 5)) {}>{} {.}", "42", "echo $((42 % 5)) '42'>42 42", .shell = true);
+    BECOMES("echo $(({} % 5)) {}>{} {.}", "42", "echo $((42 % 5)) '42'>'42' 42", .shell = true);
     BECOMES("{} {} {}", "-1.5|1a|.", "-1.5 '1a' '.' -1.5 '1a' '.' -1.5 '1a' '.'", .shell = true);
+    /* Whatever stands between a number and what redirects, it must not become a descriptor. */
+    BECOMES("echo {#}>f {1}{2}>f {1}{#}<f {%}{3}>>f {1} >f 1{1}>f", "2,3", "echo '17'>f '2''3'>f '2''17'<f '3'>>f 2 >f 1'2'>f",
+            .shell = true);
     BECOMES("for i in a; do echo {#} {%}; done", "v", "for i in a; do echo 17 3; done", .shell = true);
 }
 
