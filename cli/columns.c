@@ -6,73 +6,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --colsep with "\t" as a tab, as people are used to write it; POSIX has no word for that. */
-static char *with_tabs(const char *text)
+int columns_open(struct columns *c, const struct batch *batch)
 {
-    char *copy = malloc(strlen(text) + 1), *to = copy;
-
-    if (!copy) return NULL;
-    for (; *text; text++) {
-        if (*text == '\\' && text[1] == 't') {
-            *to++ = '\t';
-            text++;
-        } else {
-            *to++ = *text;
-            if (*text == '\\' && text[1]) *to++ = *++text;
-        }
-    }
-    *to = '\0';
-    return copy;
-}
-
-static int open_separator(struct columns *c, const char *text, const char *typed, bool csv)
-{
+    const char *text = batch->colsep;
     char why[160];
     int error;
 
-    /* One plain byte needs no regular expression, and is ten times faster without. */
-    if (text[0] && !text[1] && (csv || !strchr("\\^$.[]|()*+?{}", text[0]))) {
-        c->kind = csv ? COLUMNS_CSV : COLUMNS_BYTE;
-        c->separator = text[0];
-        if (csv && strchr("\"\r\n", text[0])) {
-            complain("--colsep: '%s' cannot part comma-separated values", typed);
-            return -1;
-        }
+    memset(c, 0, sizeof *c);
+    if (batch->csv) {
+        c->kind = COLUMNS_CSV;
+        c->separator = ',';
         return 0;
     }
-    if (csv) {
-        complain("--colsep: '%s': with --csv it is one byte", typed);
-        return -1;
-    }
-    if (!text[0]) {
-        complain("--colsep: an empty expression parts nothing");
-        return -1;
+    if (!text) return 0;
+    /* One plain byte needs no regular expression, and is ten times faster without. */
+    if (text[0] && !text[1] && !strchr("\\^$.[]|()*+?{}", text[0])) {
+        c->kind = COLUMNS_BYTE;
+        c->separator = text[0];
+        return 0;
     }
     error = regcomp(&c->regex, text, REG_EXTENDED);
     if (error) {
         regerror(error, &c->regex, why, sizeof why);
-        complain("--colsep: '%s' is not a regular expression: %s", typed, why);
+        complain("--colsep: '%s' is not a regular expression: %s", text, why);
         return -1;
     }
     c->kind = COLUMNS_REGEX;
     return 0;
-}
-
-int columns_open(struct columns *c, const struct batch *batch)
-{
-    char *text;
-    int error;
-
-    memset(c, 0, sizeof *c);
-    if (!batch->colsep && !batch->csv) return 0;
-    text = with_tabs(batch->colsep ? batch->colsep : ",");
-    if (!text) {
-        complain("not enough memory");
-        return -1;
-    }
-    error = open_separator(c, text, batch->colsep, batch->csv);
-    free(text);
-    return error;
 }
 
 void columns_close(struct columns *c)
