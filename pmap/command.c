@@ -60,10 +60,14 @@ static int wait_for_end(pmap_command *c, const char *what, double timeout_s)
     int64_t end = timeout_s < 0 ? INT64_MAX : pm_after(pm_now(), timeout_s);
     c->fed = true;
     while (!pm_command_step(c)) {
+        bool full = c->full;
+        pm_command_deliver(c);
+        if (full) continue;
         if (end != INT64_MAX && pm_now() >= end)
             return pm_error(PMAP_ETIMEDOUT, "%s: it has not ended within %g s", what, timeout_s);
         pm_command_pause(c, end);
     }
+    pm_command_deliver(c);
     return 0;
 }
 

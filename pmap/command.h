@@ -49,7 +49,9 @@ struct pmap_command {
     bool fed;             /* all of its input is known: once written, its pipe is closed */
     const char *input;
     size_t input_bytes, written;
-    struct pm_capture out[2]; /* of 1 and of 2 */
+    struct pm_capture out[2]; /* of 1 and of 2; with options->output what it has not been given yet */
+    bool fresh;           /* there is something of that */
+    bool full;            /* so much that nothing more is read before it has been given */
 
     int64_t start_ns, timeout_ns, grace_ns;     /* timeout_ns: INT64_MAX = none */
     int64_t kill_ns;      /* terminated: SIGKILL is due then; INT64_MAX = it is not */
@@ -57,7 +59,12 @@ struct pmap_command {
     int64_t late_ns;      /* all processes have ended: that is how long pipes are waited for; INT64_MAX = not yet */
     int64_t look_ns, pause_ns; /* where no descriptor tells: when to look again, and how long after that */
 
-    int epoll;            /* that watches its descriptors; negative = none */
+    int epoll;            /* that watches its descriptors, edge by edge; negative = none */
+    uint64_t key;         /* under which */
+    bool pipes_watched;   /* what it writes, too */
+    int64_t watch_ns;     /* when the rest of them is to be put in; INT64_MAX = all are */
+    bool more;            /* a step has stopped before all was read that was there: to be stepped again at once */
+    uint32_t place;       /* in the table of commands.c */
     pmap_command *next, *previous; /* in a list of commands.c */
 
     size_t count;
@@ -74,10 +81,12 @@ void pm_command_fail(pmap_command *command, int error); /* it is over, with this
 
 /* command_step.c: does all that can be done now.  True when the command is over. */
 bool pm_command_step(pmap_command *command);
+void pm_command_deliver(pmap_command *command); /* gives options->output what there is; step behind it when it was full */
 int64_t pm_command_due(const pmap_command *command); /* when to step at the latest, whatever descriptors say */
 /* Sleeps until there is something to do, or end_ns; INT64_MAX = no limit. */
 void pm_command_pause(pmap_command *command, int64_t end_ns);
-int pm_command_watch(pmap_command *command, int epoll);      /* 0 or -errno */
+/* From now on an event with this key, when there is something to do, or pm_command_due() says when to look. */
+void pm_command_watch(pmap_command *command, int epoll, uint64_t key);
 void pm_command_shut(pmap_command *command, int *fd);
 void pm_command_stop(pmap_command *command, pmap_cause why); /* SIGTERM, later SIGKILL */
 int pm_command_send(pmap_command *command, int signal);      /* 0 or -errno */

@@ -43,7 +43,7 @@ pmap_command *pm_command_new(struct pm_plan *plan)
     c->input_bytes = first->input_bytes;
     c->fed = first->input != NULL;
     c->grace_ns = first->grace_s < 0 ? 0 : pm_after(0, first->grace_s);
-    c->timeout_ns = c->kill_ns = c->late_ns = c->look_ns = INT64_MAX;
+    c->timeout_ns = c->kill_ns = c->late_ns = c->look_ns = c->watch_ns = INT64_MAX;
     for (int i = 0; i < 3; i++) c->fd[i] = -1;
     for (size_t i = 0; i < c->count; i++) c->member[i] = (struct pm_member){.pidfd = -1, .status = -1};
     return c;

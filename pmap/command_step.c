@@ -30,6 +30,7 @@
 #define SCRATCH 16384u
 #define A_STEP ((size_t)1 << 20)  /* bytes a stream in one step: then time-outs have their turn */
 #define LOOK_NS INT64_C(10000000) /* how often to look at most, where nothing tells */
+#define BRIEF_NS INT64_C(3000000) /* a command that ends before is read when it has: its pipes need no watching */
 #define SCAN_NS INT64_C(50000000) /* the same for /proc */
 #define PIDFD 3                   /* waitid()'s P_PIDFD, which older headers lack */
 
@@ -37,7 +38,8 @@ void pm_command_shut(pmap_command *c, int *fd)
 {
     if (*fd < 0) return;
     /* Closing alone does not take it out of the set while a forked child has it too. */
-    if (c->epoll >= 0) (void)epoll_ctl(c->epoll, EPOLL_CTL_DEL, *fd, NULL);
+    bool watched = c->pipes_watched || (fd != &c->fd[1] && fd != &c->fd[2]);
+    if (c->epoll >= 0 && watched) (void)epoll_ctl(c->epoll, EPOLL_CTL_DEL, *fd, NULL);
     (void)close(*fd);
     *fd = -1;
 }
@@ -98,8 +100,16 @@ static void drain(pmap_command *c, int stream)
     int *fd = &c->fd[stream];
     size_t most = c->plan->each[0].most_output;
     char scratch[SCRATCH];
-    pmap_output_fn *output = c->plan->each[0].output;
-    for (size_t done = 0; *fd >= 0 && done < A_STEP;) {
+    bool pieces = c->plan->each[0].output != NULL;
+    for (size_t done = 0; *fd >= 0;) {
+        if (pieces && out->size >= A_STEP) {
+            c->full = true;
+            return;
+        }
+        if (done >= A_STEP) {
+            c->more = true; /* nobody tells of it again */
+            return;
+        }
         size_t space = out->room ? out->room - out->size - 1 : 0; /* one is for the zero */
         struct iovec to[2] = {{out->data ? out->data + out->size : scratch, space}, {scratch, sizeof scratch}};
         ssize_t n = readv(*fd, to, 2);
@@ -109,17 +119,25 @@ static void drain(pmap_command *c, int stream)
             pm_command_shut(c, fd);
             return;
         }
-        if (output) {
-            output(c->plan->each[0].user, stream, scratch, (size_t)n);
-            done += (size_t)n;
-            continue;
-        }
-        size_t keep = pm_size_min((size_t)n, most - out->size), into = pm_size_min(keep, space);
+        size_t keep = pieces ? (size_t)n : pm_size_min((size_t)n, most - out->size), into = pm_size_min(keep, space);
         done += (size_t)n;
+        c->fresh |= pieces;
         out->cut = keep < (size_t)n;
         bool kept = append(out, into, scratch, keep - into);
         if (!kept && !c->error) c->error = PMAP_ENOMEM;
         if (!kept || out->cut) pm_command_shut(c, fd); /* its next write ends it */
+    }
+}
+
+void pm_command_deliver(pmap_command *c)
+{
+    const pmap_command_options *o = &c->plan->each[0];
+    if (!c->fresh) return;
+    c->fresh = false;
+    for (int k = 0; k < 2; k++) {
+        if (c->out[k].size) o->output(o->user, k + 1, c->out[k].data, c->out[k].size);
+        c->out[k].size = 0;
+        if (c->out[k].data) c->out[k].data[0] = 0;
     }
 }
 
@@ -232,7 +250,7 @@ static bool groups_run(const pmap_command *c)
     return false;
 }
 
-/* ---- All together ---- */
+/* ---- When to look ---- */
 
 static void look_later(pmap_command *c, int64_t now, int64_t most)
 {
@@ -248,9 +266,45 @@ static bool unseen(const pmap_command *c)
     return false;
 }
 
+/* ---- Watched by an epoll set ---- */
+
+static bool put_in(const pmap_command *c, int fd, uint32_t events)
+{
+    struct epoll_event e = {.events = events | EPOLLET, .data = {.u64 = c->key}};
+    return fd < 0 || epoll_ctl(c->epoll, EPOLL_CTL_ADD, fd, &e) == 0 || errno == EEXIST;
+}
+
+static bool put_in_ends(const pmap_command *c)
+{
+    bool all = !c->fed || put_in(c, c->fd[0], EPOLLOUT);
+    for (size_t i = 0; i < c->count; i++)
+        if (!c->member[i].ended) all &= put_in(c, c->member[i].pidfd, EPOLLIN);
+    return all;
+}
+
+/* What it writes; and again what had no room in the set.  As long as there is none it is looked at now and then. */
+static void watch_rest(pmap_command *c, int64_t now)
+{
+    bool all = put_in(c, c->fd[1], EPOLLIN) && put_in(c, c->fd[2], EPOLLIN);
+    c->pipes_watched = true; /* one of them may be */
+    all &= put_in_ends(c);
+    c->watch_ns = all ? INT64_MAX : now + LOOK_NS;
+}
+
+void pm_command_watch(pmap_command *c, int epoll, uint64_t key)
+{
+    c->epoll = epoll;
+    c->key = key;
+    bool all = put_in_ends(c);
+    if (!all || c->fd[1] >= 0 || c->fd[2] >= 0) c->watch_ns = c->start_ns + BRIEF_NS;
+}
+
+/* ---- All together ---- */
+
 bool pm_command_step(pmap_command *c)
 {
     if (c->over) return true;
+    c->more = c->full = false;
     feed(c);
     drain(c, 1);
     drain(c, 2);
@@ -269,11 +323,14 @@ bool pm_command_step(pmap_command *c)
         c->killed = true;
     }
     c->look_ns = INT64_MAX;
+    /* Pipes that are open behind its end: a process it left has them, or one that is just being started, which lets go
+     * of them in a moment. */
+    if (c->watch_ns != INT64_MAX && !done && (all || now >= c->watch_ns)) watch_rest(c, now);
     if (!all) {
         if (unseen(c)) look_later(c, now, LOOK_NS);
         return false;
     }
-    if (!done && !c->killed && now < c->late_ns) return false;
+    if (!done && !c->killed && (c->full || now < c->late_ns)) return false;
     pm_command_shut(c, &c->fd[1]);
     pm_command_shut(c, &c->fd[2]);
     if (c->kill_ns != INT64_MAX && !c->killed && groups_run(c)) {
@@ -286,10 +343,10 @@ bool pm_command_step(pmap_command *c)
 
 int64_t pm_command_due(const pmap_command *c)
 {
-    int64_t due = c->look_ns;
+    int64_t due = c->more ? 0 : c->look_ns < c->watch_ns ? c->look_ns : c->watch_ns;
     if (c->kill_ns == INT64_MAX && c->timeout_ns < due) due = c->timeout_ns;
     if (!c->killed && c->kill_ns < due) due = c->kill_ns;
-    if ((c->fd[1] >= 0 || c->fd[2] >= 0) && c->late_ns < due) due = c->late_ns;
+    if ((c->fd[1] >= 0 || c->fd[2] >= 0) && !c->full && c->late_ns < due) due = c->late_ns;
     return due;
 }
 
@@ -315,17 +372,6 @@ void pm_command_pause(pmap_command *c, int64_t end_ns)
     struct timespec t = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
     (void)ppoll(c->polls, polled(c), left == INT64_MAX ? NULL : &t,
                 NULL); /* a signal: the caller looks and comes back */
-}
-
-int pm_command_watch(pmap_command *c, int epoll)
-{
-    nfds_t n = polled(c);
-    c->epoll = epoll;
-    for (nfds_t i = 0; i < n; i++) { /* POLLIN and POLLOUT are EPOLLIN and EPOLLOUT */
-        struct epoll_event e = {.events = (uint32_t)c->polls[i].events, .data = {.ptr = c}};
-        if (epoll_ctl(epoll, EPOLL_CTL_ADD, c->polls[i].fd, &e) != 0) return -errno;
-    }
-    return 0;
 }
 
 int pm_command_end(pmap_command *c, int64_t limit_ns)

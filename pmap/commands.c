@@ -4,9 +4,14 @@
  *     queue -> launch, in the caller's thread or a spawner's -> running -> ended -> handed back
  *
  * Spawners: a start keeps its thread waiting until the kernel has begun the program, so one thread starts one command
- * after the other however many CPUs there are.  A spawner does nothing but start; bytes, ends and times are the
- * business of the thread that calls pmap_commands_next().  `lock` guards everything here but the epoll wait and the
- * launch itself; a command that is being launched is in no list and belongs to its spawner. */
+ * after the other however many CPUs there are.  A spawner that has nothing to start waits for events: who learns of an
+ * end starts the next command itself, and nobody else has to be woken for that.  Events are edges, so each wakes one
+ * thread.  pmap_commands_next() is told of ends, a few at a time while there is more to start; it waits for events
+ * itself where there is no spawner, or where all of them are in launches, which may block (a redirection to a FIFO).
+ *
+ * `lock` guards everything here but the epoll wait and the launch itself; a command that is being launched is in no
+ * list and belongs to its spawner.  A thread may come out of the wait with an event of a command that another has dealt
+ * with meanwhile, and that was handed back and freed: so events name a place in a table and whose turn there it is. */
 #include "pmap/command.h"
 
 #include <errno.h>
@@ -28,24 +33,42 @@
 #define MOST_SPAWNERS 64u
 #define EVENTS 64
 #define END_NS INT64_C(10000000000)
+#define WAKE UINT64_MAX          /* the key of the eventfd */
+#define TICK INT64_C(20000000)   /* between two looks of pmap_commands_next() whether anybody waits for events */
+#define KEEP_NS INT64_C(2000000) /* so long it is not told of an end while there is more to start, */
+#define KEEP 16u                 /* unless there are so many: it would take a CPU from what starts and runs */
 
 struct list {
     pmap_command *first, *last;
     size_t n;
 };
 
+struct place { /* of a command that runs */
+    pmap_command *command; /* NULL = it is free */
+    uint32_t turn;         /* counts its commands */
+    uint32_t next;         /* of the free ones */
+};
+
 struct pmap_commands {
     pid_t owner;
     int epoll;
-    int wake; /* an eventfd in it: a spawner has something to tell that no descriptor of the command's will */
+    int wake; /* an eventfd in it, for what no descriptor of a command tells */
+    int outside;      /* the same for who polls pmap_commands_fd() where there are spawners; negative = nobody does */
     pthread_mutex_t lock;
-    pthread_cond_t work; /* spawners: something to start and room for it, or stop */
+    pthread_cond_t told; /* for pmap_commands_next(); on the monotonic clock */
     struct list queue, running, ended;
-    size_t starting; /* being launched by spawners */
+    struct place *place;
+    uint32_t places, free; /* `free`: the first of them; places = none */
+    size_t starting;  /* being launched by spawners */
     unsigned at_once;
+    unsigned watching; /* threads that wait for events */
     unsigned cancels; /* how often all was cancelled */
     int64_t due_ns;   /* no running command is due earlier; INT64_MAX = none is */
+    int64_t keep_ns;  /* when ends that were not told are to be told; INT64_MAX = all were */
+    bool waiting;     /* for `told` */
+    bool fresh;       /* some that runs has something for its output function */
     bool stop;
+    int error;        /* why spawners cannot wait for events */
     unsigned nthreads;
     pthread_t thread[MOST_SPAWNERS];
 };
@@ -68,47 +91,93 @@ static void unlink_from(struct list *list, pmap_command *c)
 
 /* ---- With the lock held ---- */
 
+static bool room(const pmap_commands *s) { return s->queue.n > 0 && s->running.n + s->starting < s->at_once; }
+
+/* Places for one command more than there are now, as far as they can run at once: 0, or -ENOMEM. */
+static int make_places(pmap_commands *s)
+{
+    size_t most = s->queue.n + s->starting + s->running.n + 1, n = s->places ? 2 * (size_t)s->places : 16;
+    if (most > s->at_once) most = s->at_once;
+    if (most <= s->places) return 0;
+    if (n > UINT32_MAX) return -ENOMEM;
+    struct place *more = realloc(s->place, n * sizeof *more);
+    if (!more) return -ENOMEM;
+    for (uint32_t i = s->places; i < n; i++) more[i] = (struct place){.next = i + 1 < n ? i + 1 : (uint32_t)n};
+    s->place = more; /* the list of free ones ended with the number of places, which is the first new one now */
+    s->places = (uint32_t)n;
+    return 0;
+}
+
+static void poke(int fd)
+{
+    uint64_t one = 1;
+    ssize_t n = fd >= 0 ? write(fd, &one, sizeof one) : 0; /* full means that it has been told */
+    (void)n;
+}
+
+/* Makes a thread that waits for events look again; and who polls for them where there is no spawner. */
+static void call_one(const pmap_commands *s)
+{
+    if (s->watching || !s->nthreads) poke(s->wake);
+}
+
 static void retire(pmap_commands *s, pmap_command *c)
 {
     c->epoll = -1; /* all its descriptors are closed */
     append(&s->ended, c);
-    if (s->nthreads) (void)pthread_cond_signal(&s->work);
+    if (s->keep_ns == INT64_MAX) s->keep_ns = pm_now() + KEEP_NS;
+}
+
+static void tell_ends(pmap_commands *s)
+{
+    if (!s->fresh && (s->keep_ns == INT64_MAX || (s->queue.n > 0 && s->ended.n < KEEP && pm_now() < s->keep_ns))) return;
+    s->keep_ns = INT64_MAX;
+    if (s->waiting) (void)pthread_cond_signal(&s->told);
+    poke(s->outside);
 }
 
 static void move_on(pmap_commands *s, pmap_command *c)
 {
-    if (c->over) return; /* a second event of one that has ended meanwhile */
     if (pm_command_step(c)) {
+        struct place *p = &s->place[c->place];
+        *p = (struct place){.turn = p->turn + 1, .next = s->free};
+        s->free = c->place;
         unlink_from(&s->running, c);
         retire(s, c);
-    } else if (pm_command_due(c) < s->due_ns) s->due_ns = pm_command_due(c);
+    } else {
+        if (pm_command_due(c) < s->due_ns) s->due_ns = pm_command_due(c);
+        s->fresh |= c->fresh;
+    }
 }
 
-/* Takes in what was launched; `cancels` as it was before.  True when that changes until when pmap_commands_next() may
- * sleep. */
-static bool admit(pmap_commands *s, pmap_command *c, unsigned cancels)
+static void event(pmap_commands *s, uint64_t key)
 {
-    int error = c->over ? 0 : pm_command_watch(c, s->epoll);
-    if (error) {
-        (void)pm_command_end(c, END_NS);
-        pm_command_fail(c, pm_error_system(error, "pmap_commands_next: epoll_ctl"));
-    }
+    const struct place *p = &s->place[(uint32_t)key];
+    if (p->command && p->turn == key >> 32) move_on(s, p->command); /* else it has ended meanwhile */
+}
+
+/* Takes in what was launched; `cancels` as it was before. */
+static void admit(pmap_commands *s, pmap_command *c, unsigned cancels)
+{
     if (c->over) {
         retire(s, c);
-        return true;
+        return;
     }
+    struct place *p = &s->place[s->free];
+    c->place = s->free;
+    s->free = p->next;
+    p->command = c;
+    pm_command_watch(c, s->epoll, (uint64_t)p->turn << 32 | c->place);
     if (cancels != s->cancels) pm_command_stop(c, PMAP_CAUSE_CANCELLED);
     append(&s->running, c);
     int64_t due = pm_command_due(c);
-    if (due >= s->due_ns) return false;
+    if (due >= s->due_ns) return;
     s->due_ns = due;
-    return true;
+    call_one(s); /* those sleep for too long */
 }
 
-static bool room(const pmap_commands *s) { return s->queue.n > 0 && s->running.n + s->starting < s->at_once; }
-
-/* Starts the first of the queue, and lets go of the lock meanwhile.  Returns what admit() does. */
-static bool launch_one(pmap_commands *s)
+/* Starts the first of the queue, and lets go of the lock meanwhile. */
+static void launch_one(pmap_commands *s)
 {
     pmap_command *c = s->queue.first;
     unsigned cancels = s->cancels;
@@ -118,38 +187,59 @@ static bool launch_one(pmap_commands *s)
     (void)pm_command_launch(c, "pmap_commands_next"); /* an error stays in the command */
     (void)pthread_mutex_lock(&s->lock);
     s->starting--;
-    return admit(s, c, cancels);
+    admit(s, c, cancels);
 }
 
-static void sweep(pmap_commands *s)
+/* Those that are due; and finds out when the next one is. */
+static void sweep(pmap_commands *s, int64_t now)
 {
     s->due_ns = INT64_MAX;
     for (pmap_command *c = s->running.first, *next; c; c = next) {
+        int64_t due = pm_command_due(c);
         next = c->next;
-        move_on(s, c);
+        if (due <= now) move_on(s, c);
+        else if (due < s->due_ns) s->due_ns = due;
     }
 }
 
-/* ---- Spawners ---- */
-
-static void tell(const pmap_commands *s)
+/* Sleeps until something happens, something is due, or end_ns; then deals with it.  Comes and goes with the lock. */
+static int wait_some(pmap_commands *s, int64_t end_ns)
 {
-    uint64_t one = 1;
-    ssize_t n = write(s->wake, &one, sizeof one); /* full means that it has been told */
-    (void)n;
+    struct epoll_event events[EVENTS];
+    int64_t due = s->due_ns < end_ns ? s->due_ns : end_ns;
+    if (s->keep_ns < due) due = s->keep_ns;
+    int64_t left = due == INT64_MAX ? -1 : due - pm_now();
+    int ms = due == INT64_MAX ? -1 : 0; /* rounded up, so that the last bit is no busy loop */
+    if (left > 0) ms = left / 1000000 >= INT_MAX ? INT_MAX : (int)((left + 999999) / 1000000);
+    s->watching++;
+    (void)pthread_mutex_unlock(&s->lock);
+    int n = epoll_wait(s->epoll, events, EVENTS, ms), error = n < 0 && errno != EINTR ? -errno : 0;
+    (void)pthread_mutex_lock(&s->lock);
+    s->watching--;
+    for (int i = 0; i < n; i++) {
+        uint64_t told;
+        if (events[i].data.u64 != WAKE) event(s, events[i].data.u64);
+        else if (read(s->wake, &told, sizeof told) < 0 && errno != EAGAIN) error = -errno;
+    }
+    int64_t now = pm_now();
+    if (now >= s->due_ns) sweep(s, now);
+    return error;
 }
+
+/* ---- Spawners ---- */
 
 static void *spawner(void *arg)
 {
     pmap_commands *s = arg;
     (void)pthread_mutex_lock(&s->lock);
-    while (!s->stop) {
-        if (!room(s)) {
-            (void)pthread_cond_wait(&s->work, &s->lock);
-            continue;
-        }
-        if (launch_one(s)) tell(s);
+    while (!s->stop && !s->error) {
+        if (room(s)) launch_one(s);
+        else s->error = wait_some(s, INT64_MAX);
+        tell_ends(s);
     }
+    s->keep_ns = 0; /* an error is to be told at once */
+    tell_ends(s);
+    call_one(s); /* of the others, which does the same */
     (void)pthread_mutex_unlock(&s->lock);
     return NULL;
 }
@@ -159,7 +249,7 @@ static void end_spawners(pmap_commands *s)
 {
     (void)pthread_mutex_lock(&s->lock);
     s->stop = true;
-    (void)pthread_cond_broadcast(&s->work);
+    call_one(s);
     (void)pthread_mutex_unlock(&s->lock);
     for (unsigned i = 0; i < s->nthreads; i++) (void)pthread_join(s->thread[i], NULL);
     s->nthreads = 0;
@@ -189,9 +279,11 @@ static int enter(const pmap_commands *s, const char *what)
 
 static void let_go(pmap_commands *s)
 {
+    if (s->outside >= 0) (void)close(s->outside);
     if (s->wake >= 0) (void)close(s->wake);
     if (s->epoll >= 0) (void)close(s->epoll);
-    (void)pthread_cond_destroy(&s->work);
+    free(s->place);
+    (void)pthread_cond_destroy(&s->told);
     (void)pthread_mutex_destroy(&s->lock);
     free(s);
 }
@@ -214,13 +306,17 @@ int pmap_commands_open(pmap_commands **commands, const pmap_commands_options *op
     pmap_commands *s = calloc(1, sizeof *s);
     if (!s) return pm_error(PMAP_ENOMEM, "pmap_commands_open: not enough memory");
     (void)pthread_mutex_init(&s->lock, NULL);
-    (void)pthread_cond_init(&s->work, NULL);
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&s->told, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
     s->owner = getpid();
-    s->epoll = s->wake = -1;
+    s->epoll = s->wake = s->outside = -1;
     s->at_once = o.at_once ? o.at_once : pmap_cpus();
-    s->due_ns = INT64_MAX;
+    s->due_ns = s->keep_ns = INT64_MAX;
 
-    struct epoll_event e = {.events = EPOLLIN};
+    struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data = {.u64 = WAKE}};
     int error = s->epoll = pm_fd_above_stdio((s->epoll = epoll_create1(EPOLL_CLOEXEC)) < 0 ? -errno : s->epoll);
     if (error >= 0)
         error = s->wake = pm_fd_above_stdio((s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ? -errno : s->wake);
@@ -245,30 +341,52 @@ int pmap_commands_add(pmap_commands *s, const pmap_command_options *options, siz
     if (!c) return pm_error(PMAP_ENOMEM, "pmap_commands_add: not enough memory");
     c->fed = true; /* nobody can give it more */
     (void)pthread_mutex_lock(&s->lock);
-    append(&s->queue, c);
-    if (s->nthreads) (void)pthread_cond_signal(&s->work);
-    else if (room(s)) (void)launch_one(s);
+    error = make_places(s);
+    if (!error) append(&s->queue, c);
+    if (!error && room(s)) {
+        if (s->nthreads) call_one(s);
+        else launch_one(s);
+    }
     (void)pthread_mutex_unlock(&s->lock);
-    return 0;
+    if (!error) return 0;
+    pm_command_free(c);
+    return pm_error(PMAP_ENOMEM, "pmap_commands_add: not enough memory");
 }
 
-/* Sleeps until something happens, something is due, or end_ns; then deals with it.  Comes and goes with the lock. */
-static int wait_some(pmap_commands *s, int64_t end_ns)
+/* Until an end is told, or end_ns; comes and goes with the lock.  Where no spawner waits for events, as all of them are in
+ * launches, the caller does: those come back, or block for long. */
+static int wait_for_spawners(pmap_commands *s, int64_t end_ns)
 {
-    struct epoll_event events[EVENTS];
-    int64_t due = s->due_ns < end_ns ? s->due_ns : end_ns, left = due == INT64_MAX ? -1 : due - pm_now();
-    int ms = due == INT64_MAX ? -1 : 0; /* rounded up, so that the last bit is no busy loop */
-    if (left > 0) ms = left / 1000000 >= INT_MAX ? INT_MAX : (int)((left + 999999) / 1000000);
-    (void)pthread_mutex_unlock(&s->lock);
-    int n = epoll_wait(s->epoll, events, EVENTS, ms), error = n < 0 && errno != EINTR ? -errno : 0;
-    (void)pthread_mutex_lock(&s->lock);
-    for (int i = 0; i < n; i++) {
-        uint64_t told;
-        if (events[i].data.ptr) move_on(s, events[i].data.ptr);
-        else if (read(s->wake, &told, sizeof told) < 0 && errno != EAGAIN) error = -errno;
+    int64_t now = pm_now(), until = now + TICK < end_ns ? now + TICK : end_ns;
+    bool sure = s->watching && s->queue.n == 0 && s->starting == 0 && end_ns == INT64_MAX; /* they will stay there */
+    struct timespec t = {.tv_sec = (time_t)(until / 1000000000), .tv_nsec = (long)(until % 1000000000)};
+    s->waiting = true;
+    int late = sure ? pthread_cond_wait(&s->told, &s->lock) : pthread_cond_timedwait(&s->told, &s->lock, &t);
+    s->waiting = false;
+    if (s->error) return s->error;
+    return late && !s->watching && !s->ended.first ? wait_some(s, until + TICK < end_ns ? until + TICK : end_ns) : 0;
+}
+
+/* Output functions are called by pmap_commands_next() alone, never in a spawner. */
+static void deliver(pmap_commands *s)
+{
+    while (s->fresh) {
+        s->fresh = false;
+        for (pmap_command *c = s->running.first, *next; c; c = next) {
+            bool full = c->full;
+            next = c->next;
+            pm_command_deliver(c);
+            if (full) move_on(s, c); /* there is room for more of it now */
+        }
     }
-    if (pm_now() >= s->due_ns) sweep(s);
-    return error;
+}
+
+/* Before looking at what it told of: what comes behind that tells again. */
+static void hush(const pmap_commands *s)
+{
+    uint64_t told;
+    ssize_t n = s->outside >= 0 ? read(s->outside, &told, sizeof told) : 0;
+    (void)n;
 }
 
 int pmap_commands_next(pmap_commands *s, double timeout_s, pmap_command **command)
@@ -281,11 +399,13 @@ int pmap_commands_next(pmap_commands *s, double timeout_s, pmap_command **comman
     *command = NULL;
     int64_t end = timeout_s < 0 ? INT64_MAX : pm_after(pm_now(), timeout_s);
     (void)pthread_mutex_lock(&s->lock);
+    hush(s);
     for (;;) {
+        deliver(s);
         /* First fill the places, so that none is empty while the caller looks at what has ended. */
-        while (!s->nthreads && room(s)) (void)launch_one(s);
+        while (!s->nthreads && room(s)) launch_one(s);
         if (s->ended.first || s->queue.n + s->running.n + s->starting == 0) break;
-        if ((error = wait_some(s, end)) < 0) {
+        if ((error = s->nthreads ? wait_for_spawners(s, end) : wait_some(s, end)) < 0) {
             error = pm_error_system(error, "pmap_commands_next: epoll_wait");
             break;
         }
@@ -298,6 +418,8 @@ int pmap_commands_next(pmap_commands *s, double timeout_s, pmap_command **comman
     if (!error && s->ended.first) {
         *command = s->ended.first;
         unlink_from(&s->ended, *command);
+        if (!s->ended.first) s->keep_ns = INT64_MAX;
+        pm_command_deliver(*command);
     }
     (void)pthread_mutex_unlock(&s->lock);
     return error;
@@ -309,8 +431,10 @@ int pmap_commands_resize(pmap_commands *s, unsigned at_once)
     if (error) return error;
     (void)pthread_mutex_lock(&s->lock);
     s->at_once = at_once ? at_once : pmap_cpus();
-    if (s->nthreads) (void)pthread_cond_broadcast(&s->work);
-    else if (room(s)) tell(s); /* who polls the descriptor comes to start them */
+    int64_t most = (int64_t)(s->queue.n + s->starting + s->running.n);
+    while (!error && s->places < (most < s->at_once ? most : s->at_once)) error = make_places(s);
+    if (error) s->at_once = s->places; /* as many as there is memory for */
+    if (room(s)) call_one(s); /* who polls the descriptor comes to start them */
     (void)pthread_mutex_unlock(&s->lock);
     return 0;
 }
@@ -318,7 +442,16 @@ int pmap_commands_resize(pmap_commands *s, unsigned at_once)
 int pmap_commands_fd(pmap_commands *s)
 {
     int error = enter(s, "pmap_commands_fd");
-    return error ? error : s->epoll;
+    if (error || !s->nthreads) return error ? error : s->epoll;
+    (void)pthread_mutex_lock(&s->lock);
+    if (s->outside < 0) {
+        int fd = pm_fd_above_stdio((fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ? -errno : fd);
+        if (fd < 0) error = pm_error_system(fd, "pmap_commands_fd");
+        else s->outside = fd;
+        if (s->ended.first || s->fresh) poke(s->outside);
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+    return error ? error : s->outside;
 }
 
 size_t pmap_commands_count(pmap_commands *s)
@@ -333,7 +466,6 @@ size_t pmap_commands_count(pmap_commands *s)
 /* With the lock held. */
 static void unqueue(pmap_commands *s)
 {
-    if (s->queue.first) tell(s); /* there is something to hand back */
     for (pmap_command *c; (c = s->queue.first);) {
         unlink_from(&s->queue, c);
         pm_command_fail(c, pm_error(PMAP_ECANCELLED, "'%s' was cancelled before it was started",
@@ -348,6 +480,8 @@ int pmap_commands_unqueue(pmap_commands *s)
     if (error) return error;
     (void)pthread_mutex_lock(&s->lock);
     unqueue(s);
+    call_one(s);
+    tell_ends(s);
     (void)pthread_mutex_unlock(&s->lock);
     return 0;
 }
@@ -371,8 +505,9 @@ int pmap_commands_cancel(pmap_commands *s)
     s->cancels++;
     unqueue(s);
     for (pmap_command *c = s->running.first; c; c = c->next) pm_command_stop(c, PMAP_CAUSE_CANCELLED);
-    tell(s);
-    s->due_ns = 0; /* the next wait sweeps all, and learns when their grace is over */
+    s->due_ns = 0; /* the next wait sweeps, and learns when their grace is over */
+    call_one(s);
+    tell_ends(s);
     (void)pthread_mutex_unlock(&s->lock);
     return 0;
 }
@@ -391,6 +526,7 @@ int pmap_commands_close(pmap_commands *s)
     if (!s) return 0;
     if (s->owner != getpid()) {
         /* No spawner is here, the lock may be held by one, and the lists be in the middle of a change. */
+        if (s->outside >= 0) (void)close(s->outside);
         (void)close(s->wake);
         (void)close(s->epoll);
         return 0;

@@ -802,8 +802,8 @@ PMAP_API unsigned pmap_pool_pids(const pmap_pool *pool, int *pids, unsigned most
  *
  * A program starts with all signals at their default and none blocked, in a process group of its own, and has no
  * descriptor but 0, 1 and 2 (and `keep`).  Starting it costs the same whatever this process's size.  No thread
- * watches it: what has to happen in time (its output read, its time-out kept) happens while a call on it is under
- * way, pmap_command_poll() included. */
+ * watches it, but for the spawners of pmap_commands: what has to happen in time (its output read, its time-out kept)
+ * happens while a call on it is under way, pmap_command_poll() included. */
 typedef enum {
     PMAP_IO_DEFAULT = 0, /* in: /dev/null, or a pipe when there is `input`; out, err: PMAP_IO_INHERIT */
     PMAP_IO_INHERIT = 1, /* what this process has there; /dev/null where it has nothing */
@@ -944,8 +944,8 @@ typedef struct pmap_commands pmap_commands;
 typedef struct pmap_commands_options {
     size_t size;       /* set by PMAP_COMMANDS_OPTIONS_INIT */
     unsigned at_once;  /* how many run at once; 0 = one a CPU */
-    unsigned spawners; /* threads that do nothing but start them, at most 64: a start blocks for a quarter of a millisecond and more, so
-                          short commands need one a CPU.  0 = they are started in the calls, without a thread */
+    unsigned spawners; /* threads that start them, wait for their ends, and feed and capture meanwhile, at most 64: a start blocks for a
+                          quarter of a millisecond and more, so short commands need one a CPU.  0 = all that is done in the calls */
 } pmap_commands_options;
 #define PMAP_COMMANDS_OPTIONS_INIT { sizeof(pmap_commands_options), 0, 0 }
 
@@ -961,8 +961,9 @@ PMAP_API int pmap_commands_open(pmap_commands **commands, const pmap_commands_op
 PMAP_API int pmap_commands_add(pmap_commands *commands, const pmap_command_options *options, size_t count);
 
 /* Hands back the next command that has ended (or could not be started), the caller's to look at and to close;
- * *command is NULL when none is left.  Meanwhile starts, feeds and captures all, and keeps their time-outs.  Waits
- * at most timeout_s seconds (negative = no limit).
+ * *command is NULL when none is left.  Meanwhile starts, feeds and captures all, and keeps their time-outs, unless
+ * there are spawners, which do so at any time.  Those keep ends back for 2 ms at most while more is queued.  Waits at
+ * most timeout_s seconds (negative = no limit).
  * Errors: PMAP_ETIMEDOUT, PMAP_EINVAL, PMAP_EFORK, PMAP_ESYSTEM. */
 PMAP_API int pmap_commands_next(pmap_commands *commands, double timeout_s, pmap_command **command);
 

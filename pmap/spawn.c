@@ -170,19 +170,21 @@ IN_CHILD static int child_main(void *arg)
     static const char zeros[64]; /* the kernel's struct sigaction with SIG_DFL, and an empty signal set */
     struct child *c = arg;
     const struct pm_spawn *s = c->spawn;
-    for (int i = 1; i <= SIGNALS; i++) (void)syscall(SYS_rt_sigaction, i, zeros, NULL, SIGNALS / 8);
-    if (s->group) (void)syscall(SYS_setpgid, 0, 0);
-    c->stage = PM_SPAWN_LIMITS;
-    c->error = limit(s);
-    if (c->error == 0) c->stage = PM_SPAWN_CWD;
-    if (c->error == 0 && s->cwd && syscall(SYS_chdir, s->cwd) != 0) c->error = errno;
+    c->stage = PM_SPAWN_FDS;
+    c->error = place(s);
     if (c->error == 0) {
-        c->stage = PM_SPAWN_FDS;
-        c->error = place(s);
+        shut_others(s); /* soon: other commands' pipes are among them, whose ends are waited for */
+        c->stage = PM_SPAWN_CWD;
+        if (s->cwd && syscall(SYS_chdir, s->cwd) != 0) c->error = errno;
+    }
+    if (c->error == 0) {
+        c->stage = PM_SPAWN_LIMITS;
+        c->error = limit(s);
     }
     if (c->error == 0) {
         c->stage = PM_SPAWN_EXEC;
-        shut_others(s);
+        if (s->group) (void)syscall(SYS_setpgid, 0, 0);
+        for (int i = 1; i <= SIGNALS; i++) (void)syscall(SYS_rt_sigaction, i, zeros, NULL, SIGNALS / 8);
         (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, zeros, NULL, SIGNALS / 8);
         c->error = run_program(c);
     }

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -144,6 +145,79 @@ static void kinds(const struct pm_path *path)
     (void)path;
     all_kinds(0);
     all_kinds(2);
+}
+
+/* Ends that pipes tell of: much that is written at once, a pipe that a process left behind keeps open, and more commands than ever before. */
+static void all_pipes(unsigned spawners)
+{
+    enum { BIG = 30000000, N = 150 };
+    pmap_commands *set = open_set(N, spawners);
+    pmap_command_options big = options(ARGV("head", "-c", "30000000", "/dev/zero")), left = options(ARGV("sh", "-c", "sleep 0.1 & echo text"));
+    int bigs = 0, lefts = 0;
+    big.user = &bigs;
+    left.user = &lefts;
+    left.grace_s = 30; /* the pipe's end is waited for, not the grace */
+    double t = now_s();
+    for (int i = 0; i < N; i++) add(set, i % 50 ? left : big);
+    for (int i = 0; i < N; i++) {
+        pmap_command *c = next(set);
+        size_t n;
+        int *what = pmap_command_user(c);
+        ++*what;
+        EXPECT(pmap_command_check(c), 0);
+        const char *out = pmap_command_output(c, 1, &n);
+        if (what == &bigs) assert_int_equal(n, BIG);
+        else assert_string_equal(out, "text\n");
+        EXPECT(pmap_command_close(c), 0);
+    }
+    assert_true(bigs == N / 50 && lefts == N - N / 50);
+    if (now_s() - t > 20) fail_msg("%u spawners: %g s", spawners, now_s() - t);
+    none_left(set);
+    assert_int_equal(pm_test_reap(5000), 0); /* the sleeps have become this program's, which is their reaper */
+}
+
+static void pipes(const struct pm_path *path)
+{
+    (void)path;
+    all_pipes(0);
+    all_pipes(2);
+}
+
+/* A start that blocks keeps its spawner, and nobody else: time-outs are kept, output is read, ends are handed back. */
+static void a_start_that_blocks(const struct pm_path *path)
+{
+    char fifo[PATH_MAX];
+    (void)path;
+    pmap_commands *set = open_set(3, 1);
+    pmap_command_options slow = options(ARGV("sleep", "1000")), stuck = options(ARGV("cat")), big = options(ARGV("head", "-c", "300000", "/dev/zero"));
+    assert_int_equal(mkfifo(in_scratch(fifo, "fifo"), 0600), 0);
+    slow.timeout_s = 0.1;
+    slow.user = &slow;
+    big.user = &big;
+    stuck.in = (pmap_redirect){.to = PMAP_IO_FILE, .path = fifo}; /* whose opening waits for a writer */
+    add(set, slow);
+    add(set, big);
+    add(set, stuck);
+    for (int i = 0; i < 2; i++) {
+        size_t n;
+        pmap_command *c = next(set);
+        if (pmap_command_user(c) == &slow) expect_status(c, -1, PMAP_CAUSE_TIMEOUT, SIGTERM, 124);
+        else assert_ptr_equal(pmap_command_user(c), &big);
+        (void)pmap_command_output(c, 1, &n);
+        if (pmap_command_user(c) == &big) assert_int_equal(n, 300000);
+        EXPECT(pmap_command_close(c), 0);
+    }
+    pmap_command *c;
+    EXPECT(pmap_commands_next(set, 0.05, &c), PMAP_ETIMEDOUT);
+    int fd = open(fifo, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    EXPECT(pmap_commands_next(set, 0.05, &c), PMAP_ETIMEDOUT); /* it runs, and reads */
+    assert_int_equal(close(fd), 0);
+    c = next(set);
+    EXPECT(pmap_command_check(c), 0);
+    EXPECT(pmap_command_close(c), 0);
+    none_left(set);
+    assert_int_equal(unlink(fifo), 0);
 }
 
 static void cancel_and_close(unsigned spawners)
@@ -570,6 +644,8 @@ static const struct pm_path_test tests[] = {
     {"bounded", bounded, PM_ON_NONE},
     {"many", many, PM_ON_NONE},
     {"kinds", kinds, PM_ON_NONE},
+    {"pipes", pipes, PM_ON_NONE},
+    {"a start that blocks", a_start_that_blocks, PM_ON_NONE},
     {"cancelling", cancelling, PM_ON_NONE},
     {"odd_programs", odd_programs, PM_ON_NONE},
     {"forked", forked, PM_ON_NONE},
