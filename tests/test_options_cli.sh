@@ -105,7 +105,7 @@ run 0 -V; says out 'parmap '
 
 tags() { sed -n '/^\.TP$/{n;/^\.B \\-/p;}'; }
 cat "$dir"/man.* | tags | sort -u >"$dir/table"
-sed -n '/^\.SH OPTIONS/,/^\.SH OUTPUT/p' "$srcdir/man/parmap.1" | tags | sort -u >"$dir/page"
+awk '/^\.SH/ { on = /^\.SH OPTIONS/ } on' "$srcdir/man/parmap.1" | tags | sort -u >"$dir/page"
 [ "$(wc -l <"$dir/table")" -ge 70 ] || complain 'help --man lists too little'
 diff "$dir/table" "$dir/page" >"$dir/diff" ||
     { complain 'options (<) and the entries of parmap.1 (>) differ'; show diff; }
