@@ -1,4 +1,5 @@
-/* parmap: the program.  Reads the command line and hands over to bench.c or info.c, or prints a text about it. */
+/* parmap: the program.  Reads the command line and hands over to what carries it out, or prints a text. */
+#include "cli/batch.h"
 #include "cli/bench.h"
 #include "cli/words.h"
 
@@ -38,6 +39,9 @@ int main(int argc, char **argv)
         options_help(stdout, settings.command);
     } else {
         switch (settings.command) {
+        case COMMAND_RUN: return batch_run(&settings.batch);
+        case COMMAND_PIPE: return batch_pipe(&settings.batch);
+        case COMMAND_CALL: return batch_call(&settings.batch);
         case COMMAND_BENCH: return bench(&settings);
         case COMMAND_INFO: return info();
         case COMMAND_COMPLETION: options_completion(stdout, settings.shell); break;
@@ -45,7 +49,7 @@ int main(int argc, char **argv)
             if (settings.man) options_man(stdout, settings.about);
             else options_help(stdout, settings.about);
             break;
-        default: options_help(stderr, settings.command); return 2;
+        case COMMANDS: options_help(stderr, COMMANDS); return 2;
         }
     }
     return written(stdout, "standard output") ? 1 : 0;
