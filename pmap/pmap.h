@@ -503,7 +503,7 @@ PMAP_API void pmap_coroutine_close(pmap_coroutine *coroutine);              /* w
 typedef struct pmap_stats {
     size_t size;              /* set it to sizeof(struct pmap_stats) */
     unsigned workers;
-    double wall_s;            /* of the call; the five parts below add up to workers x wall_s */
+    double wall_s;            /* of the call; the five parts below add up to workers x wall_s, unless the pool was just resized */
     double transfer_in_s;     /* copying or receiving input, over all workers; on shm-copy the caller's copies, as far as no computing hid them */
     double compute_s;         /* inside the function */
     double transfer_out_s;
