@@ -1,6 +1,6 @@
 /* The tokens of GNU make: the pool has no more workers than it got, takes more when there are more and work, and gives all back at its end,
  * also after the death of a worker, of the supervisor, and of the application. */
-#include "tests/paths.h"
+#include "tests/together.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -77,14 +77,6 @@ static pmap_pool *open_with(const struct pm_path *path, unsigned workers)
     return pool;
 }
 
-static unsigned there(pmap_pool *pool)
-{
-    int pids[16];
-    unsigned n = pmap_pool_pids(pool, pids, 16), alive = 0;
-    for (unsigned i = 0; i < n; i++) alive += pids[i] > 0;
-    return alive;
-}
-
 static int number(pmap_task *task, const void *item, void *result)
 {
     uint32_t i = (uint32_t)pmap_task_index(task);
@@ -137,48 +129,15 @@ static void more_than_needed(const struct pm_path *path)
     take_back("abcdefgh");
 }
 
-/* A token comes while a call runs. */
-static int wait_for_three(pmap_task *task, const void *item, void *result)
-{
-    _Atomic unsigned *seen = pmap_task_arg(task);
-    (void)item, (void)result;
-    atomic_fetch_or(seen, 1u << pmap_task_worker(task));
-    for (int i = 0; i < 20000 && __builtin_popcount(atomic_load(seen)) < 3; i++) (void)usleep(500);
-    return __builtin_popcount(atomic_load(seen)) < 3;
-}
-
-struct late {
-    pmap_pool *pool;
-    _Atomic unsigned *seen;
-    int error;
-};
-
-static void *call_late(void *arg)
-{
-    struct late *l = arg;
-    pmap_map_options map = PMAP_MAP_OPTIONS_INIT;
-    map.arg = (void *)l->seen;
-    map.chunk = 1;
-    l->error = pmap_map(l->pool, wait_for_three, NULL, 8, 0, NULL, 0, &map);
-    return NULL;
-}
-
-static bool begun(void *arg) { return atomic_load((_Atomic unsigned *)arg) != 0; }
-
+/* Tokens come while a call runs. */
 static void tokens_come(const struct pm_path *path)
 {
     offer("");
     pmap_pool *pool = open_with(path, 4);
-    pthread_t thread;
-    struct late l = {.pool = pool, .seen = pmap_alloc(pool, sizeof *l.seen)};
-    assert_non_null(l.seen);
-    atomic_store(l.seen, 0);
-    assert_int_equal(pthread_create(&thread, NULL, call_late, &l), 0);
-    assert_true(pm_test_wait_until(begun, (void *)l.seen, 5000));
+    struct meeting_call c;
+    begin_meeting(&c, pool, 3);
     assert_int_equal(write(make_pipe[1], "xy", 2), 2);
-    pthread_join(thread, NULL);
-    EXPECT(l.error, 0);
-    pmap_free(pool, (void *)l.seen);
+    end_meeting(&c);
     pm_path_close(pool);
     take_back("xy");
 }
@@ -227,8 +186,6 @@ static void supervisor_dies(const struct pm_path *path)
     }
 }
 
-static bool two_there(void *pool) { return there(pool) == 2; }
-
 /* The next supervisor has the tokens of the first, and no more. */
 static void supervisor_is_replaced(const struct pm_path *path)
 {
@@ -244,7 +201,7 @@ static void supervisor_is_replaced(const struct pm_path *path)
         assert_int_equal(waitid(P_PID, (id_t)supervisor, &info, WEXITED | WNOWAIT), 0);
         right(pool);
         expect_tokens(0);
-        if (!pm_test_wait_until(two_there, pool, 5000)) fail_msg("%u workers with one token", there(pool));
+        expect_there(pool, 2);
     }
     EXPECT(pmap_pool_resize(pool, 1), 0);
     expect_tokens(1);

@@ -1,6 +1,6 @@
 /* A worker's life: hooks and the state that they leave, hooks that fail, workers that are replaced after so many items, so much memory or so
  * long, workers that leave for want of work, pools inside pools. */
-#include "tests/paths.h"
+#include "tests/together.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -417,25 +417,6 @@ static void several_callers(const struct pm_path *path)
 
 /* ---- Idle ---- */
 
-static unsigned there(pmap_pool *pool)
-{
-    int pids[16];
-    unsigned n = pmap_pool_pids(pool, pids, 16), alive = 0;
-    for (unsigned i = 0; i < n; i++) alive += pids[i] > 0;
-    return alive;
-}
-
-struct count {
-    pmap_pool *pool;
-    unsigned wanted;
-};
-
-static bool as_many(void *arg)
-{
-    struct count *c = arg;
-    return there(c->pool) == c->wanted;
-}
-
 static void idle_workers_leave(const struct pm_path *path)
 {
     clear_notes();
@@ -447,8 +428,7 @@ static void idle_workers_leave(const struct pm_path *path)
     pmap_map_options map = PMAP_MAP_OPTIONS_INIT;
     map.chunk = 1;
     for (int round = 0; round < 3; round++) {
-        struct count two = {pool, 2};
-        if (!pm_test_wait_until(as_many, &two, 5000)) fail_msg("%s: %u workers", path->name, there(pool));
+        expect_there(pool, 2);
         assert_int_equal(pmap_pool_workers(pool), 4);
         unsigned inits = 2 * (unsigned)round + 6;
         EXPECT(pmap_map(pool, spend_a_ms, in, 100, 4, out, 4, &map), 0);

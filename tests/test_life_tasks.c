@@ -1,6 +1,6 @@
 /* A worker's life with work that is given in one by one: states, workers that are replaced, rest, or are too many; broadcasts; waiting for all
  * that is pending. */
-#include "tests/paths.h"
+#include "tests/together.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -171,14 +171,6 @@ static void replaced(const struct pm_path *path)
     assert_in_range(atomic_load(&notes->inits), 20, 22);
 }
 
-static bool all_rest(void *pool)
-{
-    int pids[8];
-    unsigned n = pmap_pool_pids(pool, pids, 8), alive = 0;
-    for (unsigned i = 0; i < n; i++) alive += pids[i] > 0;
-    return alive == 1;
-}
-
 static int who(pmap_task *task, const void *in, size_t bytes)
 {
     unsigned n = pmap_task_worker(task);
@@ -197,10 +189,10 @@ static void rest_and_broadcast(const struct pm_path *path)
     pmap_pool *pool = open_with(path, &o);
     for (int round = 0; round < 3; round++) {
         unsigned answers[4] = {9, 9, 9, 9};
-        if (!pm_test_wait_until(all_rest, pool, 5000)) fail_msg("they do not rest");
+        expect_there(pool, 1); /* the others rest */
         EXPECT(pmap_broadcast(pool, who, NULL, 0, answers, sizeof *answers, NULL), 0);
         for (unsigned i = 0; i < 4; i++) assert_int_equal(answers[i], i);
-        if (!pm_test_wait_until(all_rest, pool, 5000)) fail_msg("they do not rest");
+        expect_there(pool, 1); /* the others rest */
         submit_all(pool, f, 50);
         (void)collect_all(f, 50);
     }

@@ -1,5 +1,5 @@
 /* A pool that grows and shrinks: while idle, while calls run, while workers die; what it refuses. */
-#include "tests/paths.h"
+#include "tests/together.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -33,17 +33,6 @@ static int who(pmap_task *task, const void *item, void *result)
     memcpy(result, &seen, 4);
     return 0;
 }
-
-static unsigned there(pmap_pool *pool)
-{
-    int pids[64];
-    unsigned n = pmap_pool_pids(pool, pids, 64), alive = 0;
-    assert_int_equal(n, pmap_pool_workers(pool));
-    for (unsigned i = 0; i < n && i < 64; i++) alive += pids[i] > 0;
-    return alive;
-}
-
-static bool all_there(void *pool) { return there(pool) == pmap_pool_workers(pool); }
 
 static void resize(pmap_pool *pool, unsigned n)
 {
@@ -90,7 +79,7 @@ static void up_and_down(const struct pm_path *path)
         g.n = pmap_pool_pids(pool, g.pids, 8);
         resize(pool, sizes[i]);
         right(pool, path);
-        if (!pm_test_wait_until(all_there, pool, 5000)) fail_msg("%s: %u of %u workers", path->name, there(pool), sizes[i]);
+        expect_there(pool, sizes[i]);
         /* One that has not yet woken up to leave might take part once more. */
         if (!pm_test_wait_until(have_left, &g, 5000)) fail_msg("%s: more than %u workers are still there", path->name, sizes[i]);
         map.chunk = 1;
@@ -152,47 +141,14 @@ static void while_calls_run(const struct pm_path *path)
     pm_path_close(pool);
 }
 
-/* New workers join a call that runs: its items end only when there are four. */
-static int wait_for_four(pmap_task *task, const void *item, void *result)
-{
-    _Atomic unsigned *seen = pmap_task_arg(task);
-    (void)item, (void)result;
-    atomic_fetch_or(seen, 1u << pmap_task_worker(task));
-    for (int i = 0; i < 20000 && __builtin_popcount(atomic_load(seen)) < 4; i++) (void)usleep(500);
-    return __builtin_popcount(atomic_load(seen)) < 4;
-}
-
-struct late {
-    pmap_pool *pool;
-    _Atomic unsigned *seen;
-    int error;
-};
-
-static void *call_late(void *arg)
-{
-    struct late *l = arg;
-    pmap_map_options map = PMAP_MAP_OPTIONS_INIT;
-    map.arg = (void *)l->seen;
-    map.chunk = 1;
-    l->error = pmap_map(l->pool, wait_for_four, NULL, 8, 0, NULL, 0, &map);
-    return NULL;
-}
-
-static bool begun(void *arg) { return atomic_load((_Atomic unsigned *)arg) != 0; }
-
+/* New workers join a call that runs. */
 static void new_ones_join(const struct pm_path *path)
 {
     pmap_pool *pool = pm_path_open(path, 1);
-    pthread_t thread;
-    struct late l = {.pool = pool, .seen = pmap_alloc(pool, sizeof *l.seen)};
-    assert_non_null(l.seen);
-    atomic_store(l.seen, 0);
-    assert_int_equal(pthread_create(&thread, NULL, call_late, &l), 0);
-    assert_true(pm_test_wait_until(begun, (void *)l.seen, 5000));
+    struct meeting_call c;
+    begin_meeting(&c, pool, 4);
     resize(pool, 4);
-    pthread_join(thread, NULL);
-    EXPECT(l.error, 0);
-    pmap_free(pool, (void *)l.seen);
+    end_meeting(&c);
     pm_path_close(pool);
 }
 
@@ -234,7 +190,7 @@ static void the_most(const struct pm_path *path)
     o.most_workers = 300;
     EXPECT(pmap_pool_open(&pool, &o), 0);
     resize(pool, 40);
-    if (!pm_test_wait_until(all_there, pool, 20000)) fail_msg("%s: %u of 40 workers", path->name, there(pool));
+    expect_there(pool, 40);
     right(pool, path);
     EXPECT(pmap_pool_resize(pool, 301), PMAP_EINVAL);
     EXPECT_TEXT("1 to 300");
@@ -281,7 +237,7 @@ static int forks_fail(void *arg)
     bool limited = geteuid() != 0; /* root's processes are not counted */
     if (limited && there(pool) != 1) return 7;
     if (prlimit(supervisor, RLIMIT_NPROC, &before, NULL)) return 8;
-    if (!pm_test_wait_until(all_there, pool, 5000)) return 9;
+    if (!pm_test_wait_until(are_there, &(struct so_many){pool, 3}, 5000)) return 9;
     if (pmap_map(pool, twice, in, 100, 4, out, 4, NULL)) return 10;
     return pmap_pool_close(pool) ? 11 : 0;
 }

@@ -1,15 +1,10 @@
-/* A worker stopped behind every single instruction of its work and killed there: nothing may be lost, and nothing done twice but the one
- * item that it held.  The test is its tracer: an item of the job waits on a flag in shared memory; from there a first worker is
- * single-stepped until it has nothing left to do, which lists the instructions; then, job for job, a worker is killed just before each of them,
- * and behind k steps for k all along the way.  Skipped where the system does not allow ptrace, and on other processors than x86-64.
+/* A worker stopped at every place of its work in a job and killed there (tests/places.h): nothing may be lost, and nothing done twice but the one
+ * item that it held.  An item of the job waits on a flag in shared memory: there its way begins.  Skipped where the system does not allow
+ * ptrace, and on other processors than x86-64.
  *
  * Four stretches: the end of an item, its commit, the next claims and bodies, stealing (two workers, the other waits in an item); the
  * move of the head to the next round (one worker, tuned chunks); the job's end; and that behind a death, where the words are scanned. */
-#include "tests/deaths.h"
-#include "tests/step.h"
-
-#define BUDGET_S 6.0 /* a stretch */
-#define MOST_PCS 65536u
+#include "tests/places.h"
 
 struct stretch {
     const char *name;
@@ -19,18 +14,6 @@ struct stretch {
     unsigned most;    /* instructions; 0: until it sleeps */
     bool after_death; /* the waiting item's worker is killed once before */
 };
-
-static uintptr_t seen[MOST_PCS], first_met[MOST_PCS]; /* a hash table; and the same in the order of execution */
-static size_t distinct;
-
-static void note(uintptr_t pc)
-{
-    size_t h = (size_t)(pc * UINT64_C(0x9e3779b97f4a7c15) >> 48) % MOST_PCS;
-    while (seen[h] && seen[h] != pc) h = (h + 1) % MOST_PCS;
-    if (seen[h] || distinct >= MOST_PCS / 2) return;
-    seen[h] = pc;
-    first_met[distinct++] = pc;
-}
 
 /* ---- The job ---- */
 
@@ -68,7 +51,6 @@ struct job {
     struct hold *hold;
     const struct stretch *s;
     uint64_t *in, *out;
-    bool measure; /* note what is stepped over */
     int error;
     atomic_bool done;
 };
@@ -92,29 +74,23 @@ static bool all_wait(void *arg)
     return atomic_load(&j->hold->pid[0]) && (j->s->workers == 1 || atomic_load(&j->hold->pid[1]));
 }
 
-/* Steps a worker, that spins, over its k first instructions from the flag on.  Returns how many it made; *slept when it had nothing to do. */
-static unsigned step(struct job *j, pid_t pid, unsigned k, bool *slept)
+static void check(const struct way *w, const struct job *j)
 {
-    unsigned n = 0;
-    *slept = false;
-    int s = 1;
-    while (n < k) {
-        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL)) break;
-        s = stopped(pid);
-        if (s != 1) {
-            *slept = s == 0;
-            break;
-        }
-        n++;
-        if (j->measure) note(pc_of(pid));
+    size_t again = 0;
+    if (j->error) fail_msg("%s: killed behind %u instructions: %d %s", w->name, w->made, j->error, pmap_error());
+    for (size_t i = 0; i < j->s->count; i++) {
+        unsigned runs = atomic_load(&j->hold->plan.runs[i]), first = j->s->after_death && i == j->s->at[0];
+        if (j->out[i] != right(j->in[i])) fail_msg("%s: killed behind %u instructions: item %zu is wrong", w->name, w->made, i);
+        if (runs < 1 + first || runs > 2 + first) fail_msg("%s: killed behind %u instructions: item %zu ran %u times", w->name, w->made, i, runs);
+        again += runs - 1 - first;
     }
-    return n;
+    if (again > 1) fail_msg("%s: killed behind %u instructions: %zu items ran twice, expected the one it held", w->name, w->made, again);
 }
 
-/* One job whose worker is killed behind k instructions, or before it executes `pc` for the first time.  True when it fell asleep before that:
- * there is no more to step through. */
-static bool one_kill(struct job *j, unsigned k, uintptr_t pc, unsigned *made)
+/* One job, one of whose workers is killed. */
+static void one_job(struct way *w)
 {
+    struct job *j = w->arg;
     struct hold *h = j->hold;
     memset(h, 0, sizeof *h + j->s->count * sizeof(uint32_t));
     memset(j->out, 0, j->s->count * 8);
@@ -124,38 +100,13 @@ static bool one_kill(struct job *j, unsigned k, uintptr_t pc, unsigned *made)
     ticks(0); /* blocked here, and so in the thread */
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, run_job, j), 0);
-    if (!pm_test_wait_until(all_wait, j, 10000)) fail_msg("%s: the items that wait were not met within 10 s", j->s->name);
-    pid_t pid = (pid_t)atomic_load(&h->pid[0]);
-    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) || ptrace(PTRACE_INTERRUPT, pid, NULL, NULL)) fail_msg("ptrace of %d: %s", (int)pid, strerror(errno));
-    bool slept;
-    cpu_set_t before;
-    (void)sched_getaffinity(0, sizeof before, &before);
-    share_a_cpu(pid);
-    ticks(10000);
-    if (stopped(pid) != 1) fail_msg("%s: worker %d did not stop", j->s->name, (int)pid);
-    atomic_store(&h->go[0], 1);
-    *made = 0;
-    if (pc) slept = !run_to(pid, pc);
-    else *made = step(j, pid, k, &slept);
-    ticks(0);
-    (void)sched_setaffinity(0, sizeof before, &before);
-    (void)kill(pid, SIGKILL);
-    int status; /* a tracer sees the end first; then the parent, the supervisor, does */
-    while (waitpid(pid, &status, __WALL) == pid && !WIFSIGNALED(status) && !WIFEXITED(status)) continue;
+    if (!pm_test_wait_until(all_wait, j, 10000)) fail_msg("%s: the items that wait were not met within 10 s", w->name);
+    walk_and_kill(w, (pid_t)atomic_load(&h->pid[0]), &h->go[0]);
     atomic_store(&h->go[0], 1);
     atomic_store(&h->go[1], 1);
-    if (!pm_test_wait_until(job_is_done, j, 10000)) fail_msg("%s: killed behind %u instructions: the job does not end", j->s->name, *made);
+    if (!pm_test_wait_until(job_is_done, j, 10000)) fail_msg("%s: killed behind %u instructions: the job does not end", w->name, w->made);
     pthread_join(thread, NULL);
-    if (j->error) fail_msg("%s: killed behind %u instructions: %d %s", j->s->name, *made, j->error, pmap_error());
-    size_t again = 0;
-    for (size_t i = 0; i < j->s->count; i++) {
-        unsigned runs = atomic_load(&h->plan.runs[i]), first = j->s->after_death && i == j->s->at[0];
-        if (j->out[i] != right(j->in[i])) fail_msg("%s: killed behind %u instructions: item %zu is wrong", j->s->name, *made, i);
-        if (runs < 1 + first || runs > 2 + first) fail_msg("%s: killed behind %u instructions: item %zu ran %u times", j->s->name, *made, i, runs);
-        again += runs - 1 - first;
-    }
-    if (again > 1) fail_msg("%s: killed behind %u instructions: %zu items ran twice, expected the one it held", j->s->name, *made, again);
-    return slept;
+    check(w, j);
 }
 
 static void every_instruction(const struct pm_path *path, const struct stretch *s)
@@ -173,22 +124,9 @@ static void every_instruction(const struct pm_path *path, const struct stretch *
     j.out = pm_path_alloc(path, j.pool, s->count * 8);
     assert_non_null(j.hold);
     for (size_t i = 0; i < s->count; i++) j.in[i] = input_of(i);
-    memset(seen, 0, sizeof seen);
-    distinct = 0;
-    unsigned made, length, steps = 0, traps = 0, met = 0;
-    double t = seconds();
-    j.measure = true;
-    if (!one_kill(&j, s->most ? s->most : 1000000, 0, &length) && !s->most) fail_msg("%s: %u instructions and still at work", s->name, length);
-    j.measure = false;
-    for (; traps < distinct && seconds() - t < 2 * BUDGET_S; traps++)
-        if (!one_kill(&j, 0, first_met[traps], &made)) met++;
-    /* The same instruction again, in a later chunk: as many places as the time allows. */
-    double end = seconds() + BUDGET_S;
-    unsigned stride = length / 61 + 1;
-    for (unsigned k = 1; k <= length && seconds() < end; k += stride, steps++) (void)one_kill(&j, k, 0, &made);
-    print_message("    %s, %s: %u instructions long, %zu different ones; killed before %u of these, and behind %u steps, in %.1f s\n", path->name, s->name,
-                  length, distinct, met, steps, seconds() - t);
-    if (met < distinct * 9 / 10) fail_msg("%s: only %u of %zu instructions were met", s->name, met, distinct);
+    static struct way w;
+    w = (struct way){.name = s->name, .round = one_job, .arg = &j, .most = s->most, .budget_s = 6.0};
+    kill_at_every_place(&w);
     pm_path_free(path, j.pool, j.in);
     pm_path_free(path, j.pool, j.out);
     pmap_free(j.pool, j.hold);
