@@ -76,6 +76,7 @@ static unsigned kill_workers(pmap_pool *pool, int signal, bool all)
 static void at_random_moments(const struct pm_path *path)
 {
     struct trial t = begin(path, 3, 8000);
+    unsigned all = 0;
     t.plan->spin = 20000;
     for (int c = 0; c < CALLS; c++)
         for (int round = 0; round < 4; round++) {
@@ -92,8 +93,10 @@ static void at_random_moments(const struct pm_path *path)
                 kills += kill_workers(t.pool, SIGKILL, false);
             }
             join(&run, "random kills");
-            if (kills < 5) fail_msg("only %u kills: the job is too short for this test", kills);
+            all += kills;
         }
+    /* One job may be over before this thread gets a CPU; not most of them. */
+    if (all < 5 * CALLS * 4 / 2) fail_msg("only %u kills: the jobs are too short for this test", all);
     finish(&t, "random kills");
 }
 
