@@ -77,6 +77,12 @@ static bool look_at(pid_t pid, struct seen *seen)
     return true;
 }
 
+bool pm_test_is_asleep(void *pid)
+{
+    struct seen seen;
+    return look_at(*(pid_t *)pid, &seen) && seen.state == 'S';
+}
+
 /* The processes below `top`, at most `most`, parents before children.  Without `dead`, zombies are left out. */
 static size_t descendants(pid_t top, struct seen *list, size_t most, bool deep, bool dead)
 {

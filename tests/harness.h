@@ -28,6 +28,10 @@ int pm_test_main(const char *name, const struct CMUnitTest *tests, size_t n);
 /* Asks `condition` again and again until it is true or `ms` milliseconds are over; returns what it said last. */
 bool pm_test_wait_until(bool (*condition)(void *arg), void *arg, int ms);
 
+/* Does this process or thread (a pid_t) sleep in the kernel?  A condition for the above, where no event tells that somebody waits: of one that
+ * sleeps nowhere but there. */
+bool pm_test_is_asleep(void *pid);
+
 /* Runs `function` in a child as an application of its own: default signals, no core file; its value is the exit status.
  * Returns the wait status, or -ETIMEDOUT after `timeout_ms`, when it was killed.  Whatever the child leaves running
  * must be gone 2 s after its end: else the calling test fails, after killing it.  The function must not use cmocka's

@@ -60,24 +60,9 @@ static inline void kill_and_reap(pid_t pid)
     (void)end_of(pid);
 }
 
-/* Sleeps in the kernel?  For a process that sleeps nowhere but in the wait that the test is about. */
-static inline bool is_asleep(void *arg)
-{
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", *(int *)arg);
-    FILE *file = fopen(path, "re");
-    if (!file) return false;
-    size_t n = fread(text, 1, sizeof text - 1, file);
-    fclose(file);
-    text[n] = 0;
-    const char *at = strrchr(text, ')');
-    return at && at[1] == ' ' && at[2] == 'S';
-}
-
 static inline void wait_asleep(pid_t pid)
 {
-    int p = (int)pid;
-    if (!pm_test_wait_until(is_asleep, &p, 10000)) fail_msg("process %d does not fall asleep", p);
+    if (!pm_test_wait_until(pm_test_is_asleep, &pid, 10000)) fail_msg("process %d does not fall asleep", (int)pid);
 }
 
 static inline bool is_set(void *word) { return atomic_load((_Atomic uint32_t *)word) != 0; }

@@ -320,11 +320,23 @@ struct getter {
     pmap_future **f;
     size_t n;
     int error, waits;
+    _Atomic pid_t tid;
 };
+
+static bool all_wait(void *arg)
+{
+    struct getter *g = arg;
+    for (int i = 0; i < 3; i++) {
+        pid_t tid = atomic_load(&g[i].tid);
+        if (!tid || !pm_test_is_asleep(&tid)) return false;
+    }
+    return true;
+}
 
 static void *gets(void *arg)
 {
     struct getter *g = arg;
+    atomic_store(&g->tid, (pid_t)syscall(SYS_gettid));
     g->error = g->waits ? pmap_wait(g->f, g->n, PMAP_ALL, LONG_S) : pmap_future_get(g->f[0], LONG_S, NULL, NULL);
     return NULL;
 }
@@ -339,11 +351,10 @@ static void terminated(const struct pm_path *path)
     f[0] = give(pool, gate_fn, NULL, 0, &o); /* runs until it is ended, or sees that it is cancelled */
     for (int i = 1; i < N; i++) f[i] = give(pool, sleeps_fn, NULL, 0, NULL);
     await_inside(gate, 1);
-    struct getter g[3] = {{f, 1, 0, 0}, {f + N - 1, 1, 0, 0}, {f, N, 0, 1}};
+    struct getter g[3] = {{f, 1, 0, 0, 0}, {f + N - 1, 1, 0, 0, 0}, {f, N, 0, 1, 0}};
     pthread_t thread[3];
     for (int i = 0; i < 3; i++) assert_int_equal(pthread_create(&thread[i], NULL, gets, &g[i]), 0);
-    struct timespec t = {.tv_nsec = 20000000}; /* no event tells that they wait; if they do not yet, they are told PMAP_ECLOSED */
-    nanosleep(&t, NULL);
+    assert_true(pm_test_wait_until(all_wait, g, 10000)); /* one that did not yet would be told PMAP_ECLOSED */
     double begin_s = seconds();
     EXPECT(pmap_pool_terminate(pool, 0), 0);
     if (seconds() - begin_s > 2.5) fail_msg("%s: terminate took %.1f s", path->name, seconds() - begin_s);

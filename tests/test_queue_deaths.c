@@ -251,6 +251,17 @@ static void storm_end(struct storm *s, unsigned role)
     s->buffer[role - 2].number = 0;
 }
 
+struct role_end {
+    pid_t pid;
+    int status;
+};
+
+static bool has_role_ended(void *arg)
+{
+    struct role_end *e = arg;
+    return waitpid(e->pid, &e->status, WNOHANG) == e->pid;
+}
+
 static void storm(const struct pm_path *path)
 {
     (void)path;
@@ -280,15 +291,9 @@ static void storm(const struct pm_path *path)
     }
     atomic_store(&s->stop, 1);
     for (unsigned i = 0; i < 4; i++) {
-        struct { pid_t pid; } p = {pid[i]};
-        int status = -1;
-        double begun = seconds();
-        while (waitpid(p.pid, &status, WNOHANG) == 0) { /* producers end, then consumers when all is drained */
-            if (seconds() - begun > 20) fail_msg("role %u does not end after the storm", i);
-            struct timespec t = {.tv_nsec = 1000000};
-            nanosleep(&t, NULL);
-        }
-        assert_int_equal(status, 0);
+        struct role_end end_of = {pid[i], -1}; /* producers end, then consumers when all is drained */
+        if (!pm_test_wait_until(has_role_ended, &end_of, 20000)) fail_msg("role %u does not end after the storm", i);
+        assert_int_equal(end_of.status, 0);
         if (i == 1) EXPECT(pmap_queue_close(s->queue), 0);
     }
     size_t put = 0, unsure = 0, doubtful = 0;

@@ -3,7 +3,6 @@
 #include "tests/deaths.h"
 
 #include <pthread.h>
-#include <sched.h>
 
 struct runner {
     struct trial *t;
@@ -30,6 +29,24 @@ static void start(struct runner *r, struct trial *t, enum call c, int retries)
     *r = (struct runner){.t = t, .call = c, .o = o};
     r->o.retries = retries;
     assert_int_equal(pthread_create(&r->thread, NULL, run_thread, r), 0);
+}
+
+struct runs {
+    struct runner *run;
+    size_t item;
+    uint32_t times;
+};
+
+static bool has_run(void *arg)
+{
+    struct runs *r = arg;
+    return atomic_load(&r->run->t->plan->runs[r->item]) >= r->times || is_done(r->run);
+}
+
+static void await_runs(struct runner *run, size_t item, uint32_t times)
+{
+    struct runs r = {run, item, times};
+    if (!pm_test_wait_until(has_run, &r, 30000)) fail_msg("%s: item %zu was not run %u times", run->t->path->name, item, times);
 }
 
 static void join(struct runner *r, const char *what)
@@ -74,15 +91,8 @@ static void in_a_job(const struct pm_path *path)
             clear(&t);
             start(&run, &t, (enum call)c, 30);
             unsigned kills = 0;
-            while (kills < 3 && !is_done(&run)) {
-                uint32_t begun = atomic_load(&t.plan->runs[0]);
-                if (!begun) {
-                    sched_yield();
-                    continue;
-                }
-                kill_supervisor(t.pool, round);
-                kills++;
-            }
+            await_runs(&run, 0, 1);
+            for (; kills < 3 && !is_done(&run); kills++) kill_supervisor(t.pool, round);
             join(&run, "supervisor killed in a job");
             if (kills == 0) fail_msg("%s: the job was over before the supervisor was killed", path->name);
         }
@@ -103,10 +113,10 @@ static void keeps_deadlines(const struct pm_path *path)
     t.plan->from = 7, t.plan->step = 1, t.plan->upto = 8;
     struct runner run;
     start(&run, &t, MAP, 3);
-    while (!atomic_load(&t.plan->runs[7])) sched_yield();
+    await_runs(&run, 7, 1);
     kill_supervisor(t.pool, false);
     /* no deadline in this call: the item is ended by hand */
-    while (atomic_load(&t.plan->runs[7]) < 2 && !is_done(&run)) sched_yield();
+    await_runs(&run, 7, 2);
     t.plan->step = 0;
     struct all_there a = all_workers(t.pool);
     for (unsigned i = 0; i < a.n; i++) (void)kill(a.pids[i], SIGKILL);
