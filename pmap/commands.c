@@ -29,11 +29,14 @@
 #include "pmap/pool.h"
 #include "shm/event.h"
 #include "shm/fd.h"
+#include "workers/jobserver.h"
 
 #define MOST_SPAWNERS 64u
 #define EVENTS 64
 #define END_NS INT64_C(10000000000)
 #define WAKE UINT64_MAX          /* the key of the eventfd */
+#define TOKEN (UINT64_MAX - 1)   /* of make's jobserver */
+#define MOST_TOKENS 1024u
 #define TICK INT64_C(20000000)   /* between two looks of pmap_commands_next() whether anybody waits for events */
 #define KEEP_NS INT64_C(2000000) /* so long it is not told of an end while there is more to start, */
 #define KEEP 16u                 /* unless there are so many: it would take a CPU from what starts and runs */
@@ -69,6 +72,10 @@ struct pmap_commands {
     bool fresh;       /* some that runs has something for its output function */
     bool stop;
     int error;        /* why spawners cannot wait for events */
+    int jobserver[2]; /* to take tokens from and give them to; -1 = there is none */
+    bool rationed;
+    _Atomic uint32_t ntokens;
+    char token[MOST_TOKENS];
     unsigned nthreads;
     pthread_t thread[MOST_SPAWNERS];
 };
@@ -91,7 +98,25 @@ static void unlink_from(struct list *list, pmap_command *c)
 
 /* ---- With the lock held ---- */
 
-static bool room(const pmap_commands *s) { return s->queue.n > 0 && s->running.n + s->starting < s->at_once; }
+static struct pm_tokens tokens(pmap_commands *s) { return (struct pm_tokens){&s->ntokens, s->token, MOST_TOKENS}; }
+
+static bool room(pmap_commands *s)
+{
+    size_t n = s->running.n + s->starting;
+    if (s->queue.n == 0 || n >= s->at_once) return false;
+    return !s->rationed || n <= s->ntokens || pm_jobserver_take(tokens(s), s->jobserver);
+}
+
+/* Tokens that nothing will use soon go back to make; and whoever waits for events is told when there is one again. */
+static void ration(pmap_commands *s)
+{
+    if (!s->rationed) return;
+    size_t n = s->running.n + s->starting + s->queue.n;
+    if (n > s->at_once) n = s->at_once;
+    pm_jobserver_give(tokens(s), s->jobserver, n ? (unsigned)n - 1 : 0);
+    struct epoll_event e = {.events = EPOLLIN | EPOLLONESHOT, .data = {.u64 = TOKEN}};
+    if (n > s->ntokens + 1 && s->jobserver[0] >= 0) (void)epoll_ctl(s->epoll, EPOLL_CTL_MOD, s->jobserver[0], &e);
+}
 
 /* Places for one command more than there are now, as far as they can run at once: 0, or -ENOMEM. */
 static int make_places(pmap_commands *s)
@@ -211,6 +236,7 @@ static int wait_some(pmap_commands *s, int64_t end_ns)
     int64_t left = due == INT64_MAX ? -1 : due - pm_now();
     int ms = due == INT64_MAX ? -1 : 0; /* rounded up, so that the last bit is no busy loop */
     if (left > 0) ms = left / 1000000 >= INT_MAX ? INT_MAX : (int)((left + 999999) / 1000000);
+    ration(s);
     s->watching++;
     (void)pthread_mutex_unlock(&s->lock);
     int n = epoll_wait(s->epoll, events, EVENTS, ms), error = n < 0 && errno != EINTR ? -errno : 0;
@@ -218,6 +244,7 @@ static int wait_some(pmap_commands *s, int64_t end_ns)
     s->watching--;
     for (int i = 0; i < n; i++) {
         uint64_t told;
+        if (events[i].data.u64 == TOKEN) continue; /* room() takes it, if nobody else has */
         if (events[i].data.u64 != WAKE) event(s, events[i].data.u64);
         else if (read(s->wake, &told, sizeof told) < 0 && errno != EAGAIN) error = -errno;
     }
@@ -279,6 +306,8 @@ static int enter(const pmap_commands *s, const char *what)
 
 static void let_go(pmap_commands *s)
 {
+    pm_jobserver_give(tokens(s), s->jobserver, 0);
+    pm_jobserver_close(s->jobserver);
     if (s->outside >= 0) (void)close(s->outside);
     if (s->wake >= 0) (void)close(s->wake);
     if (s->epoll >= 0) (void)close(s->epoll);
@@ -286,6 +315,14 @@ static void let_go(pmap_commands *s)
     (void)pthread_cond_destroy(&s->told);
     (void)pthread_mutex_destroy(&s->lock);
     free(s);
+}
+
+static int open_jobserver(pmap_commands *s)
+{
+    struct epoll_event e = {.events = EPOLLONESHOT, .data = {.u64 = TOKEN}};
+    enum pm_offer offer = pm_jobserver_find(getenv("MAKEFLAGS"), s->jobserver);
+    s->rationed = offer != PM_OFFER_NONE;
+    return s->jobserver[0] >= 0 && epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->jobserver[0], &e) ? -errno : 0;
 }
 
 int pmap_commands_open(pmap_commands **commands, const pmap_commands_options *options)
@@ -312,7 +349,7 @@ int pmap_commands_open(pmap_commands **commands, const pmap_commands_options *op
     (void)pthread_cond_init(&s->told, &monotonic);
     (void)pthread_condattr_destroy(&monotonic);
     s->owner = getpid();
-    s->epoll = s->wake = s->outside = -1;
+    s->epoll = s->wake = s->outside = s->jobserver[0] = s->jobserver[1] = -1;
     s->at_once = o.at_once ? o.at_once : pmap_cpus();
     s->due_ns = s->keep_ns = INT64_MAX;
 
@@ -321,6 +358,7 @@ int pmap_commands_open(pmap_commands **commands, const pmap_commands_options *op
     if (error >= 0)
         error = s->wake = pm_fd_above_stdio((s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ? -errno : s->wake);
     if (error >= 0) error = epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->wake, &e) ? -errno : 0;
+    if (error >= 0 && o.jobserver) error = open_jobserver(s);
     if (error >= 0) error = -start_spawners(s, o.spawners);
     if (error < 0) {
         end_spawners(s);
@@ -526,6 +564,7 @@ int pmap_commands_close(pmap_commands *s)
     if (!s) return 0;
     if (s->owner != getpid()) {
         /* No spawner is here, the lock may be held by one, and the lists be in the middle of a change. */
+        pm_jobserver_close(s->jobserver);
         if (s->outside >= 0) (void)close(s->outside);
         (void)close(s->wake);
         (void)close(s->epoll);

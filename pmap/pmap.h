@@ -946,8 +946,10 @@ typedef struct pmap_commands_options {
     unsigned at_once;  /* how many run at once; 0 = one a CPU */
     unsigned spawners; /* threads that start them, wait for their ends, and feed and capture meanwhile, at most 64: a start blocks for a
                           quarter of a millisecond and more, so short commands need one a CPU.  0 = all that is done in the calls */
+    int jobserver;     /* 1 = one command, and one more for each token that GNU make gives; make sees to it that this program
+                          may ask: a recipe with + or $(MAKE) in it.  No limit where make offers none */
 } pmap_commands_options;
-#define PMAP_COMMANDS_OPTIONS_INIT { sizeof(pmap_commands_options), 0, 0 }
+#define PMAP_COMMANDS_OPTIONS_INIT { sizeof(pmap_commands_options), 0, 0, 0 }
 
 /* options may be NULL.  *commands is the caller's until pmap_commands_close(); NULL on error.  Does not block.
  * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ESYSTEM. */

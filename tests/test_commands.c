@@ -9,8 +9,10 @@
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -635,7 +637,47 @@ static void tied(const struct pm_path *path)
     munmap(pid, sizeof *pid);
 }
 
+/* As make would: three tokens besides the one that everybody has; so four of ten commands run at once, and in the end all tokens are back. */
+static void rationed(const struct pm_path *path)
+{
+    (void)path;
+    for (unsigned spawners = 0; spawners < 2; spawners++) {
+        int tokens[2], n = -1;
+        char flags[100], dir[PATH_MAX];
+        pmap_commands *set;
+        pmap_commands_options o = PMAP_COMMANDS_OPTIONS_INIT;
+        assert_int_equal(pipe(tokens), 0);
+        assert_int_equal(write(tokens[1], "abc", 3), 3);
+        (void)snprintf(flags, sizeof flags, " -j4 --jobserver-auth=%d,%d", tokens[0], tokens[1]);
+        assert_int_equal(setenv("MAKEFLAGS", flags, 1), 0);
+        o.at_once = 10;
+        o.spawners = 2 * spawners;
+        o.jobserver = 1;
+        EXPECT(pmap_commands_open(&set, &o), 0);
+        assert_int_equal(unsetenv("MAKEFLAGS"), 0);
+        assert_int_equal(mkdir(in_scratch(dir, "at_work"), 0700), 0);
+        /* Each counts how many there are while it is there. */
+        for (int i = 0; i < 10; i++)
+            add(set, options(ARGV("sh", "-c", ": >\"$0/$$\"; sleep 0.05; ls \"$0\" | wc -l; rm \"$0/$$\"", dir)));
+        int most = 0;
+        for (int i = 0; i < 10; i++) {
+            pmap_command *c = next(set);
+            int there = atoi(pmap_command_output(c, 1, NULL));
+            if (there > most) most = there;
+            EXPECT(pmap_command_check(c), 0);
+            EXPECT(pmap_command_close(c), 0);
+        }
+        assert_in_range(most, 2, 4);
+        none_left(set);
+        assert_int_equal(ioctl(tokens[0], FIONREAD, &n), 0);
+        assert_int_equal(n, 3);
+        assert_int_equal(rmdir(dir), 0);
+        assert_int_equal(close(tokens[0]) | close(tokens[1]), 0);
+    }
+}
+
 static const struct pm_path_test tests[] = {
+    {"rationed", rationed, PM_ON_NONE},
     {"taken back", taken_back, PM_ON_NONE},
     {"tied", tied, PM_ON_NONE},
     {"by pieces", by_pieces, PM_ON_NONE},

@@ -71,30 +71,30 @@ void pm_jobserver_close(int fd[2])
     }
 }
 
-bool pm_jobserver_take(struct pm_board *board, const int fd[2])
+bool pm_jobserver_take(struct pm_tokens tokens, const int fd[2])
 {
-    unsigned n = atomic_load_explicit(&board->tokens, R);
+    unsigned n = atomic_load_explicit(tokens.n, R);
     char token;
-    if (fd[0] < 0 || n >= PM_SLOTS) return false;
+    if (fd[0] < 0 || n >= tokens.room) return false;
     ssize_t got;
     while ((got = read(fd[0], &token, 1)) < 0 && errno == EINTR) {
     }
     if (got != 1) return false;
-    board->token[n] = token; /* make wants the very byte back */
-    atomic_store_explicit(&board->tokens, n + 1, R);
+    tokens.token[n] = token;
+    atomic_store_explicit(tokens.n, n + 1, R);
     return true;
 }
 
-void pm_jobserver_give(struct pm_board *board, const int fd[2], unsigned keep)
+void pm_jobserver_give(struct pm_tokens tokens, const int fd[2], unsigned keep)
 {
-    for (unsigned n; fd[1] >= 0 && (n = atomic_load_explicit(&board->tokens, R)) > keep;) {
+    for (unsigned n; fd[1] >= 0 && (n = atomic_load_explicit(tokens.n, R)) > keep;) {
         /* Noted first: who dies in between has kept one, which is better than giving one twice. */
-        atomic_store_explicit(&board->tokens, n - 1, R);
+        atomic_store_explicit(tokens.n, n - 1, R);
         ssize_t put;
-        while ((put = write(fd[1], &board->token[n - 1], 1)) < 0 && errno == EINTR) {
+        while ((put = write(fd[1], &tokens.token[n - 1], 1)) < 0 && errno == EINTR) {
         }
         if (put == 1) continue;
-        if (errno == EAGAIN) atomic_store_explicit(&board->tokens, n, R); /* full, which make's pipe never is: later */
+        if (errno == EAGAIN) atomic_store_explicit(tokens.n, n, R); /* full, which make's pipe never is: later */
         return;
     }
 }

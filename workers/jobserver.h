@@ -16,9 +16,20 @@ enum pm_offer {
 enum pm_offer pm_jobserver_find(const char *text, int fd[2]);
 void pm_jobserver_close(int fd[2]);
 
-/* One token more on the board: false when there is none just now.  One process at a time. */
-bool pm_jobserver_take(struct pm_board *board, const int fd[2]);
+/* The tokens that a program has, as they came: make wants the very bytes back. */
+struct pm_tokens {
+    _Atomic uint32_t *n;
+    char *token;
+    uint32_t room;
+};
+static inline struct pm_tokens pm_board_tokens(struct pm_board *board)
+{
+    return (struct pm_tokens){&board->tokens, board->token, PM_SLOTS};
+}
+
+/* One token more: false when there is none just now.  One process at a time. */
+bool pm_jobserver_take(struct pm_tokens tokens, const int fd[2]);
 /* Gives back all but `keep`. */
-void pm_jobserver_give(struct pm_board *board, const int fd[2], unsigned keep);
+void pm_jobserver_give(struct pm_tokens tokens, const int fd[2], unsigned keep);
 
 #endif

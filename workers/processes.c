@@ -164,7 +164,7 @@ static void processes_close(struct pm_executor *e)
     if (p->watch >= 0) close(p->watch);
     if (p->setup.bell >= 0) close(p->setup.bell);
     pm_desk_close(&p->desk);
-    if (p->board) pm_jobserver_give(p->board, p->jobserver, 0); /* of a supervisor that was killed */
+    if (p->board) pm_jobserver_give(pm_board_tokens(p->board), p->jobserver, 0); /* of a supervisor that was killed */
     pm_jobserver_close(p->jobserver);
     pm_heap_close(p->heap);
     pm_arena_close(&p->arena);

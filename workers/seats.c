@@ -120,7 +120,7 @@ static void call_back(struct pm_seats *s)
 
 static bool may_run_one_more(struct pm_seats *s)
 {
-    return !s->rationed || s->alive <= atomic_load_explicit(&s->board->tokens, R) || pm_jobserver_take(s->board, s->jobserver);
+    return !s->rationed || s->alive <= atomic_load_explicit(&s->board->tokens, R) || pm_jobserver_take(pm_board_tokens(s->board), s->jobserver);
 }
 
 /* Tokens stand for workers; one that is about to be replaced keeps its own. */
@@ -128,7 +128,7 @@ static void give_back(struct pm_seats *s)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < s->board->workers && s->rationed; i++) n += s->seat[i].pid || wanted(s, i);
-    if (s->rationed) pm_jobserver_give(s->board, s->jobserver, n ? n - 1 : 0);
+    if (s->rationed) pm_jobserver_give(pm_board_tokens(s->board), s->jobserver, n ? n - 1 : 0);
 }
 
 static void restart_due(struct pm_seats *s)

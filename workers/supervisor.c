@@ -127,7 +127,7 @@ static _Noreturn void leave(struct supervisor *s, int status)
         while (s->seats.seat[i].pid && waitpid(s->seats.seat[i].pid, NULL, 0) < 0 && errno == EINTR) {
         }
     kill_adopted();
-    pm_jobserver_give(s->board, s->seats.jobserver, 0);
+    pm_jobserver_give(pm_board_tokens(s->board), s->seats.jobserver, 0);
 #ifdef HAVE_ZMQ
     pm_zmq_remove(s->board); /* the application may have died before it could */
 #endif
@@ -303,7 +303,7 @@ _Noreturn void pm_supervise(const struct pm_charge *charge)
     atomic_store(&board->look, 0);
     if (!answer.error) {
         answer.error = pm_seats_begin(&s.seats);
-        if (answer.error) pm_jobserver_give(board, s.seats.jobserver, 0);
+        if (answer.error) pm_jobserver_give(pm_board_tokens(board), s.seats.jobserver, 0);
     }
     answer.forked = s.seats.alive;
     (void)send(s.control, &answer, sizeof answer, MSG_NOSIGNAL);
