@@ -1,0 +1,103 @@
+/* What the parts of `parmap run` share: run.c has the loop, job.c makes, starts and judges jobs, control.c says when and how many, progress.c
+ * tells the user. */
+#ifndef CLI_RUN_H
+#define CLI_RUN_H
+
+#include <pmap/pmap.h>
+
+#include "cli/args.h"
+#include "cli/batch.h"
+#include "cli/journal.h"
+#include "cli/output.h"
+#include "cli/template.h"
+
+#define RUN_SLOTS 65536u
+#define RUN_MEDIANS 1001u
+
+struct job {
+    size_t seq;
+    unsigned slot;         /* from 1; 0 where nobody asks for slots */
+    unsigned tries;        /* begun so far */
+    char **argv;           /* one block; with a shell the line alone */
+    char *tag;             /* NULL = none */
+    struct stream *stream; /* NULL = its output is not ours */
+    uint64_t received;
+    double due;            /* of a retry: when, by the clock since boot */
+    struct job *next;
+};
+
+enum stopping {
+    STOP_NOT,
+    STOP_SOON, /* nothing is started any more */
+    STOP_NOW   /* what runs is ended */
+};
+
+struct run {
+    const struct batch *batch;
+    struct args_reader *reader;    /* NULL: the failed jobs of the log are run again */
+    size_t log_at;
+    struct template *words, *tag;
+    bool shell;
+    size_t most_bytes, fit_bytes;  /* -X, -m: of a command line; of the group that is being collected */
+    struct output *output;
+    struct journal *journal;
+    pmap_commands *set;
+    struct job *ready;             /* made, and waits for its time */
+    struct job *retries;           /* by due time */
+    size_t seq;                    /* of the last job made */
+    bool read_all;
+    bool hungry;                   /* a job could be started if there were input */
+
+    /* How many */
+    unsigned at_once, cpus;
+    int extra;                     /* SIGUSR1 less SIGUSR2 */
+    bool one_by_one;               /* a job goes into the set only when it can start at once: it is told its slot, or waits for a time */
+    size_t in_set;
+    uint8_t *slots;                /* taken ones; NULL where nobody asks */
+    double last_start, last_look, last_flush;
+
+    /* What has come of it */
+    size_t done, failed, succeeded, skipped;
+    unsigned worst;                /* the exit status so far */
+    enum stopping stopping;
+    int own_status;                /* --halt: of the job that decided; -1 = none did */
+    int signal;                    /* that ended the run */
+    bool broken;                   /* an error of our own, told already */
+    double begun, last_shown;
+    bool line_shown;               /* on a terminal, to be written over */
+    float median_of[RUN_MEDIANS]; /* running times of the last jobs that went well: what --timeout N% goes by */
+    size_t medians;
+    bool median_known;
+    double median;
+};
+
+double run_clock(void); /* seconds since boot */
+
+/* job.c.  All: 0, or -1 after a message. */
+int job_next(struct run *r, struct job **job);      /* 1: made; 0: there are no more, or it would have to wait for input: r->hungry */
+int job_start(struct run *r, struct job *job);
+int job_ended(struct run *r, pmap_command *command); /* takes both */
+void job_free(struct run *r, struct job *job);
+bool job_fits(const struct args *args, void *run);
+
+/* control.c */
+int control_begin(struct run *r);
+void control_end(struct run *r);
+unsigned control_slot(struct run *r);                /* takes the lowest free one; 0 where nobody asks */
+void control_slot_back(struct run *r, unsigned slot);
+unsigned control_cpu(const struct run *r, unsigned slot); /* --pin: 1 + the CPU, else 0 */
+bool control_room(struct run *r, double now, double *again); /* may one more be started?  *again: when to ask again at the latest */
+void control_more(struct run *r, int change);        /* SIGUSR1, SIGUSR2 */
+void control_look(struct run *r, double now);        /* -j FILE */
+double control_timeout(struct run *r);               /* seconds; 0 = none */
+void control_judge(struct run *r, const pmap_status *status, int error, bool ok); /* a job has ended for good: --halt, exit status */
+int control_status(const struct run *r);             /* of the program */
+
+/* progress.c */
+void progress_show(struct run *r, double now, bool last);
+void progress_hide(struct run *r);             /* before anything else is written to a terminal */
+bool progress_ask(struct run *r, const struct job *job);   /* -p: true = run it */
+void progress_trace(struct run *r, const struct job *job); /* -t */
+int progress_dry(struct run *r, const struct job *job);          /* --dry-run */
+
+#endif
