@@ -2,7 +2,7 @@
 # What `parmap run`, `pipe` and `call` cost beside xargs and GNU parallel, whichever of them is installed: each row is two commands, run in
 # turn so that a noisy machine is fair to both; medians, and the median of the ratios of neighbours.
 #
-#     bench/batch.sh [-r RUNS] [-p PARMAP] [ROW...]       rows: true start order log lines pipe call window
+#     bench/batch.sh [-r RUNS] [-p PARMAP] [ROW...]       rows: true start order log lines pipe call
 #
 # Data is made in a new folder under $TMPDIR, 400 MB for the rows pipe and call, and removed again.
 set -u
@@ -12,9 +12,10 @@ while getopts r:p: option; do
 done
 shift $((OPTIND - 1))
 parmap=$(command -v "$parmap") && parmap=$(realpath "$parmap") || { echo "batch.sh: no parmap: -p PATH" >&2; exit 2; }
-rows=${*:-true start order log lines pipe call window}
+rows=${*:-true start order log lines pipe call}
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
+source=${PMAP_SOURCE:-$(cd "$(dirname "$0")/.." && pwd)}
 cd "$dir" || exit 1
 export LC_ALL=C
 cpus=$(nproc)
@@ -76,13 +77,9 @@ for name in $rows; do
         lines
         printf '#include <pmap/call.h>\nint none(parmap_call *c, const char *r, size_t n) { (void)c; (void)r; (void)n; return 0; }\n' >none.c
         # The header of the installed parmap, or of the tree that this script lies in.
-        ${CC:-cc} -O2 -shared -fPIC -I"$(dirname "$parmap")/../include" -I"${PMAP_SOURCE:-$(dirname "$(readlink -f "$OLDPWD/$0")")/..}" none.c -o none.so ||
+        ${CC:-cc} -O2 -shared -fPIC -I"$(dirname "$parmap")/../include" -I"$source" none.c -o none.so ||
             { echo "call: pmap/call.h was not found: set PMAP_SOURCE"; continue; }
         row "call of a function that does nothing / wc -l" "(<= 1.2 x as long)" "$parmap call -j$cpus ./none.so:none lines" "wc -l lines"
-        ;;
-    window)
-        seq 1000000 | "$parmap" run -k -X -n 1 true 2>/dev/null >/dev/null & kill $! 2>/dev/null; wait 2>/dev/null
-        echo "window: see the test of output.c (10^6 jobs behind a slow one)"
         ;;
     *) echo "batch.sh: no row '$name'" >&2; exit 2 ;;
     esac

@@ -423,11 +423,37 @@ static void put_beside(struct line *l, const struct part *p)
     }
 }
 
+/* A word that is {} and nothing else, of records with one column, no shell: with -X a million values go this way, so it is short. */
+static bool is_plain(const struct line *l, const struct word *w)
+{
+    const struct part *part = l->t->part + w->first;
+
+    return w->alone && part->kind == ALL && part->shape == WHOLE && l->args->columns == 1 && !l->t->batch->shell;
+}
+
+static void put_plain(struct line *l)
+{
+    for (const struct record *value = l->args->value, *end = value + l->args->rows; value < end; value++) {
+        if (!value->text) continue;
+        if (l->checks && memchr(value->text, 0, value->bytes)) l->zero = value;
+        l->bytes += value->bytes + 1;
+        l->words++;
+        if (!l->argv) continue;
+        l->to = (char *)memcpy(l->to, value->text, value->bytes) + value->bytes;
+        *l->to++ = '\0';
+        l->argv[l->words] = l->to;
+    }
+}
+
 static void put_word(struct line *l, const struct word *w)
 {
     const struct part *part = l->t->part + w->first, *end = part + w->parts;
     bool some = false;
 
+    if (w > l->t->word && is_plain(l, w)) {
+        put_plain(l);
+        return;
+    }
     put(l, w->gap, w->gap_bytes);
     if (w->alone) {
         for (size_t row = 0; row < (w->varies ? l->args->rows : 1); row++) some = put_alone(l, part, row, some);
@@ -502,7 +528,10 @@ size_t template_grows(const struct template *t, const struct args *args, size_t 
         const struct part *part = t->part + w->first, *end = part + w->parts;
 
         if (!w->varies) continue; /* it is there already, from row 0 */
-        if (w->alone) {
+        if (is_plain(&l, w)) {
+            l.bytes += args->value[row].bytes + 1;
+            l.words++;
+        } else if (w->alone) {
             put_alone(&l, part, row, true);
         } else if (t->repeats) {
             next_word(&l);
