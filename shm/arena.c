@@ -172,15 +172,7 @@ int pm_arena_commit(struct pm_arena *arena, size_t offset, size_t bytes)
     size_t mask = page_size() - 1;
     size_t lo = offset & ~mask, hi = pm_size_min((offset + bytes + mask) & ~mask, arena->size);
 
-    size_t unasked = atomic_fetch_add_explicit(&arena->unasked, hi - lo, memory_order_relaxed) + (hi - lo);
-    if (unasked >= ASK_EVERY) {
-        atomic_store_explicit(&arena->unasked, 0, memory_order_relaxed);
-        if (hi - lo > pm_arena_available()) {
-            /* The next one is asked about too, however small. */
-            atomic_store_explicit(&arena->unasked, ASK_EVERY, memory_order_relaxed);
-            return -ENOMEM;
-        }
-    }
+    if (!pm_arena_affords(&arena->unasked, hi - lo)) return -ENOMEM;
     /* In steps of a huge page: a signal makes fallocate() undo what it did and start again, so one long call might
      * never end. */
     for (size_t at = lo; at < hi;) {
@@ -282,7 +274,7 @@ static uint64_t groups_available(const char *mount, const char *root, const char
     char directory[PATH_BYTES];
     size_t skip = strcmp(root, "/") == 0 ? 0 : strlen(root);
     /* not below it: the mount's top is all there is to see */
-    if (strncmp(group, root, skip) != 0) group += strlen(group);
+    if (strncmp(group, root, skip) != 0 || (skip && group[skip] && group[skip] != '/')) group += strlen(group);
     else group += skip;
     int n = snprintf(directory, sizeof directory, "%s%s", mount, group);
     if (n < 0 || (size_t)n >= sizeof directory) return UINT64_MAX;
@@ -339,6 +331,15 @@ static uint64_t cgroup_available(void)
     }
     fclose(mounts);
     return least;
+}
+
+bool pm_arena_affords(_Atomic size_t *unasked, size_t bytes)
+{
+    if (atomic_fetch_add_explicit(unasked, bytes, memory_order_relaxed) + bytes < ASK_EVERY) return true;
+    bool enough = bytes <= pm_arena_available();
+    /* Where it is not, the next one is asked about too, however small. */
+    atomic_store_explicit(unasked, enough ? 0 : ASK_EVERY, memory_order_relaxed);
+    return enough;
 }
 
 size_t pm_arena_available(void)

@@ -47,4 +47,7 @@ static inline bool pm_arena_has(const struct pm_arena *arena, const void *p, siz
  * reserve. */
 size_t pm_arena_available(void);
 
+/* Does the machine have so many?  It is asked once a MiB only, as counted in *unasked: from many threads and processes at once, so roughly. */
+bool pm_arena_affords(_Atomic size_t *unasked, size_t bytes);
+
 #endif

@@ -18,7 +18,6 @@
 
 #define SLICE_FIRST INT64_C(2000000)
 #define SLICE_MOST INT64_C(100000000)
-#define COMMIT_ASK ((size_t)1 << 20) /* so much new memory: ask the machine first whether it has it */
 
 enum state { FREE = 0, WRITING = 1, READY = 2, READING = 3 };
 
@@ -274,13 +273,7 @@ static int commit_pages(struct pm_queue *q, size_t i, size_t bytes)
     uintptr_t mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
     uintptr_t payload = (uintptr_t)payload_of(q, i);
     uintptr_t from = (payload + have) & ~mask, to = (payload + bytes + mask) & ~mask;
-    if (atomic_fetch_add_explicit(&q->unasked, bytes - have, memory_order_relaxed) + (bytes - have) >= COMMIT_ASK) {
-        atomic_store_explicit(&q->unasked, 0, memory_order_relaxed);
-        if (to - from > pm_arena_available()) {
-            atomic_store_explicit(&q->unasked, COMMIT_ASK, memory_order_relaxed); /* the next one is asked about too */
-            return -ENOMEM;
-        }
-    }
+    if (!pm_arena_affords(&q->unasked, to - from)) return -ENOMEM;
     int r;
     do r = madvise((void *)from, to - from, MADV_POPULATE_WRITE);
     while (r < 0 && (errno == EINTR || errno == EAGAIN));

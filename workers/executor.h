@@ -1,5 +1,5 @@
 /* What the public library asks of whatever runs chunks somewhere.  One table of operations per executor: serial (the reference),
- * threads (OpenMP), processes; the process executor has channels of its own behind it (workers/channel.h).
+ * threads (OpenMP), processes; the process executor has channels of its own behind it (workers/processes.h).
  * This layer knows no user function: it calls body.run for [lo, hi) items of a job, and pmap/ supplies that trampoline. */
 #ifndef PM_WORKERS_EXECUTOR_H
 #define PM_WORKERS_EXECUTOR_H

@@ -1,5 +1,5 @@
 /* What a body sees while it runs, and what it may say: where it is, and which item failed.
- * Used by the trampolines of pmap/; made by workers/job.c and workers/serial.c. */
+ * Used by the trampolines of pmap/; made by workers/claim.c, tasks.c and serial.c. */
 #ifndef PM_WORKERS_RUN_H
 #define PM_WORKERS_RUN_H
 
