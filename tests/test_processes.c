@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -81,6 +82,44 @@ static void a_pid_that_is_another_process_now(void **state)
     close_one(p);
 }
 
+/* The next child has this pid, where the system lets us say so. */
+static bool next_pid(pid_t pid)
+{
+    FILE *f = fopen("/proc/sys/kernel/ns_last_pid", "we");
+    if (!f) return false;
+    bool said = fprintf(f, "%d", (int)pid - 1) > 0;
+    return fclose(f) == 0 && said;
+}
+
+/* The program waits for all its children, and the next one it starts has the dead supervisor's pid: that one is neither waited for nor reaped. */
+static void a_pid_that_is_another_child_now(void **state)
+{
+    (void)state;
+    int ask[2], answer[2], status = -1;
+    struct pm_processes *p = open_one();
+    pid_t old = p->supervisor.pid, pid = 0;
+    kill_supervisor(p);
+    assert_int_equal(waitpid(old, NULL, 0), old);
+    for (int tries = 0; tries < 10 && pid != old && p->pidfd >= 0 && next_pid(old); tries++) {
+        if (pid) { /* another program was quicker */
+            (void)close(ask[1]);
+            (void)close(answer[0]);
+            assert_int_equal(waitpid(pid, NULL, 0), pid);
+        }
+        pid = stranger(ask, answer);
+    }
+    assert_int_equal(pm_processes_check(p), 0);
+    if (pid) {
+        assert_true(answers(ask[1], answer[0]));
+        (void)close(ask[1]);
+        (void)close(answer[0]);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    close_one(p);
+    if (pid != old) skip();
+}
+
 /* ---- For a program that sleeps in poll(2) ---- */
 
 static bool readable(int fd)
@@ -127,6 +166,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pid_that_is_another_process_now),
+        cmocka_unit_test(a_pid_that_is_another_child_now),
         cmocka_unit_test(the_end_of_the_supervisor_is_readable),
     };
     return PM_TEST_MAIN("processes", tests);

@@ -53,7 +53,14 @@ static void reap_supervisor(struct pm_processes *p)
 {
     /* By hand: a descriptor that is closed stays in the set while another process has a copy of it. */
     if (p->watch >= 0 && end_of_supervisor(p) >= 0) (void)epoll_ctl(p->watch, EPOLL_CTL_DEL, end_of_supervisor(p), NULL);
-    if (p->supervisor.pid) /* an application that waits for all children may have had it: its end is certain all the same */
+    /* An application that waits for all children may have had it: its end is certain all the same, but the pid may be another child's by now, of
+     * which only the pidfd does not speak. */
+    siginfo_t info;
+    int got = -1;
+    if (p->supervisor.pid && p->pidfd >= 0)
+        while ((got = waitid((idtype_t)3 /* P_PIDFD */, (id_t)p->pidfd, &info, WEXITED)) < 0 && errno == EINTR) {
+        }
+    if (p->supervisor.pid && got < 0 && (p->pidfd < 0 || errno == EINVAL)) /* no pidfds, or no such wait: before Linux 5.4 */
         while (waitpid(p->supervisor.pid, NULL, 0) < 0 && errno == EINTR) {
         }
     if (p->pidfd >= 0) close(p->pidfd);
