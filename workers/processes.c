@@ -43,16 +43,20 @@ static struct pm_processes *mine(struct pm_executor *e) { return (struct pm_proc
  * has it. */
 static int end_of_supervisor(const struct pm_processes *p) { return p->pidfd >= 0 ? p->pidfd : p->control; }
 
-static int watch_one(struct pm_processes *p, int fd)
+static int watch_supervisor(struct pm_processes *p)
 {
     struct epoll_event event = {.events = EPOLLIN};
-    return p->watch < 0 || epoll_ctl(p->watch, EPOLL_CTL_ADD, fd, &event) == 0 || errno == EEXIST ? 0 : -errno;
+    if (p->watch < 0 || p->watched || p->supervisor.pid == 0) return 0;
+    if (epoll_ctl(p->watch, EPOLL_CTL_ADD, end_of_supervisor(p), &event) < 0) return -errno;
+    p->watched = true;
+    return 0;
 }
 
 static void reap_supervisor(struct pm_processes *p)
 {
     /* By hand: a descriptor that is closed stays in the set while another process has a copy of it. */
-    if (p->watch >= 0 && end_of_supervisor(p) >= 0) (void)epoll_ctl(p->watch, EPOLL_CTL_DEL, end_of_supervisor(p), NULL);
+    if (p->watched) (void)epoll_ctl(p->watch, EPOLL_CTL_DEL, end_of_supervisor(p), NULL);
+    p->watched = false;
     /* An application that waits for all children may have had it: its end is certain all the same, but the pid may be another child's by now, of
      * which only the pidfd does not speak. */
     siginfo_t info;
@@ -120,7 +124,7 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
     while ((n = recv(p->control, &answer, sizeof answer, 0)) < 0 && errno == EINTR) {
     }
     if (n == sizeof answer && answer.error == 0) {
-        (void)watch_one(p, end_of_supervisor(p)); /* should there be no memory for that, processes_watch() tries again */
+        (void)watch_supervisor(p); /* should there be no memory for that, processes_watch() tries again */
         return 0;
     }
     if (n == sizeof answer) e = answer.error;
@@ -493,6 +497,17 @@ static int processes_attend(struct pm_executor *e, bool late)
     return atomic_load(&p->board->broken) ? -EPIPE : atomic_load(&p->ending) && p->supervisor.pid == 0 ? -ECANCELED : 0;
 }
 
+static int watch_bell(struct pm_processes *p)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int e = 0, fd = pm_fd_above_stdio(epoll_create1(EPOLL_CLOEXEC));
+    if (fd < 0) return -EMFILE;
+    if (epoll_ctl(fd, EPOLL_CTL_ADD, p->setup.bell, &event) < 0) e = -errno;
+    if (e) close(fd);
+    else p->watch = fd;
+    return e;
+}
+
 static int processes_watch(struct pm_executor *e)
 {
     struct pm_processes *p = mine(e);
@@ -500,12 +515,8 @@ static int processes_watch(struct pm_executor *e)
     if (error) return error;
     if (atomic_load(&p->board->broken)) return -EPIPE;
     pthread_mutex_lock(&p->lock);
-    if (p->watch < 0) {
-        p->watch = pm_fd_above_stdio(epoll_create1(EPOLL_CLOEXEC));
-        if (p->watch < 0) error = -EMFILE;
-        else error = watch_one(p, p->setup.bell);
-    }
-    if (!error && p->supervisor.pid) error = watch_one(p, end_of_supervisor(p));
+    if (p->watch < 0) error = watch_bell(p);
+    if (!error) error = watch_supervisor(p);
     int fd = p->watch;
     pthread_mutex_unlock(&p->lock);
     return error ? error : fd;
