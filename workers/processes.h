@@ -56,6 +56,9 @@ void pm_ticket_close(struct pm_processes *p, struct pm_ticket *ticket, struct pm
 /* Is the supervisor there?  Starts another when it has died.  0, -ECANCELED when the pool is ending, -errno. */
 int pm_processes_check(struct pm_processes *p);
 
+/* Makes the supervisor look at the board again.  Not while the pool ends. */
+void pm_processes_look(struct pm_processes *p);
+
 /* A way for bytes to get to the workers and back.  The first that fits carries a call. */
 struct pm_channel {
     const char *name;
