@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,11 +163,54 @@ static void the_end_of_the_supervisor_is_readable(void **state)
     }
 }
 
+/* ---- Memory ---- */
+
+static uint64_t nothing(struct pm_run *run, uint64_t lo, uint64_t hi)
+{
+    (void)run, (void)lo;
+    return hi;
+}
+
+static int run_items(struct pm_processes *p, uint64_t count)
+{
+    struct pm_work work = {.body.run = nothing, .count = count, .chunk = 1, .begun = pm_now()};
+    struct pm_result result = {0};
+    int e = pm_processes.run((struct pm_executor *)(void *)p, &work, &result);
+    assert_int_equal(result.nfailures, 0);
+    return e;
+}
+
+static blkcnt_t taken(int fd)
+{
+    struct stat s;
+    assert_int_equal(fstat(fd, &s), 0);
+    return s.st_blocks;
+}
+
+/* A job of so many chunks that there is no memory for their words is refused, and leaves those of smaller jobs where they are. */
+static void no_memory_for_more_words(void **state)
+{
+    (void)state;
+    struct pm_processes *p = open_one();
+    assert_int_equal(run_items(p, 2000), 0);
+    int fd = p->arena.fd;
+    blkcnt_t before = taken(fd);
+    p->arena.fd = -1; /* so that the next pages cannot be had */
+    assert_true(run_items(p, 100000) < 0);
+    p->arena.fd = fd;
+    assert_int_equal(taken(fd), before);
+    assert_int_equal(run_items(p, 2000), 0);
+    assert_int_equal(run_items(p, 100000), 0);
+    assert_true(taken(fd) > before);
+    close_one(p);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pid_that_is_another_process_now),
         cmocka_unit_test(a_pid_that_is_another_child_now),
+        cmocka_unit_test(no_memory_for_more_words),
         cmocka_unit_test(the_end_of_the_supervisor_is_readable),
     };
     return PM_TEST_MAIN("processes", tests);

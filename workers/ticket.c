@@ -4,8 +4,10 @@
 #include <limits.h>
 #include <string.h>
 
+#include "shm/size.h"
 #include "workers/processes.h"
 
+#define PAGE 4096u
 #define SHORT_NS 50000          /* a call that short is not looked into, unless its caller wants to know */
 #define TICK INT64_C(20000000)  /* between two looks at the supervisor while a caller waits */
 #define RESCUE_FROM 5           /* ticks without an end after which sleepers are woken to look again; doubles */
@@ -41,7 +43,11 @@ static int commit_words(struct pm_processes *p, unsigned index, const struct pm_
     uint64_t chunks = work->chunk ? work->count / work->chunk + 1 : work->count;
     uint32_t need = chunks < PM_WINDOW ? (uint32_t)chunks : PM_WINDOW;
     if (need <= job->words) return 0;
-    int e = pm_arena_commit(&p->arena, (size_t)((char *)(void *)job->word - p->arena.base), (need + 1u) * sizeof(uint64_t));
+    /* Only what is not there yet: if that fails, all that was to be committed is given back. */
+    size_t at = (size_t)((char *)(void *)job->word - p->arena.base), had = 0, end;
+    if (job->words) (void)pm_size_up((job->words + 1u) * sizeof(uint64_t), PAGE, &had);
+    (void)pm_size_up((need + 1u) * sizeof(uint64_t), PAGE, &end);
+    int e = end > had ? pm_arena_commit(&p->arena, at + had, end - had) : 0;
     if (!e) job->words = need;
     return e;
 }
