@@ -47,9 +47,17 @@ static int make_tag(struct run *r, struct job *job, const struct args *args)
     size_t bytes;
     int error = template_fill(r->tag, args, job->seq, job->slot, &words, &bytes);
     if (error) return error;
-    job->tag = strdup(words[0] ? words[0] : "");
+    job->tag = malloc(bytes + 1);
+    char *to = job->tag;
+    for (size_t i = 0; to && words[i]; i++) {
+        if (i) *to++ = ' ';
+        to = stpcpy(to, words[i]);
+    }
+    if (to) *to = 0;
     free(words);
-    return job->tag ? 0 : -1;
+    if (job->tag) return 0;
+    complain("job %zu: not enough memory for its tag", job->seq);
+    return -1;
 }
 
 static int make(struct run *r, const struct args *args, struct job *job)

@@ -208,7 +208,6 @@ static int open_words(struct run *r)
 {
     static char standard[] = "{}";
     const struct batch *b = r->batch;
-    char *tag[] = {b->tagstring ? (char *)(uintptr_t)b->tagstring : standard};
     r->shell = b->shell || b->resume == RETRY_FAILED;
     r->most_bytes = r->shell ? TEMPLATE_MOST_WORD : template_most();
     if (b->most_chars && b->most_chars < r->most_bytes) r->most_bytes = b->most_chars;
@@ -217,10 +216,11 @@ static int open_words(struct run *r)
     if (r->reader) r->words = template_make(b, b->words, b->nwords, true, r->reader);
     if (!r->words) return -1;
     if (b->tag || b->tagstring) {
-        struct batch plain = *b;
-        plain.shell = false;
-        plain.fill = FILL_NONE;
-        r->tag = template_make(&plain, tag, 1, false, r->reader);
+        r->tag_batch = *b;
+        r->tag_batch.shell = false;
+        r->tag_batch.fill = FILL_NONE;
+        r->tag_word[0] = b->tagstring ? (char *)(uintptr_t)b->tagstring : standard;
+        r->tag = template_make(&r->tag_batch, r->tag_word, 1, false, r->reader);
         if (!r->tag) return -1;
     }
     return 0;

@@ -37,6 +37,8 @@ struct run {
     struct args_reader *reader;    /* NULL: the failed jobs of the log are run again */
     size_t log_at;
     struct template *words, *tag;
+    struct batch tag_batch;        /* what the tag's template goes by, and its word: they live as long as it */
+    char *tag_word[1];
     bool shell;
     size_t most_bytes, fit_bytes;  /* -X, -m: of a command line; of the group that is being collected */
     struct output *output;

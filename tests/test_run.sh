@@ -58,6 +58,10 @@ printf '$(id)\n`ls`;|\n' | run 0 run -k --shell 'echo {}; echo "{#}."'
 is '$(id)\n1.\n`ls`;|\n2.\n'
 run 0 run --tag -k echo ::: p q </dev/null
 is 'p\tp\nq\tq\n'
+run 0 run --tag -k echo ::: p q ::: 1 </dev/null
+is 'p 1\tp 1\nq 1\tq 1\n'
+run 0 run --tagstring '<{#}>' -k echo ::: p q </dev/null
+is '<1>\tp\n<2>\tq\n'
 run 0 run --dry-run -k echo 'a b' ::: "it's" </dev/null
 is "echo 'a b' 'it'\\\\''s'\n"
 # The order of ends without -k, of the arguments with it.
