@@ -86,7 +86,7 @@ int64_t pm_command_due(const pmap_command *command); /* when to step at the late
 /* Sleeps until there is something to do, or end_ns; INT64_MAX = no limit. */
 void pm_command_pause(pmap_command *command, int64_t end_ns);
 /* From now on an event with this key, when there is something to do, or pm_command_due() says when to look. */
-void pm_command_watch(pmap_command *command, int epoll, uint64_t key);
+void pm_command_watch(pmap_command *command, int epoll, uint64_t key, bool lazily); /* what it writes only when it has not ended soon */
 void pm_command_shut(pmap_command *command, int *fd);
 void pm_command_stop(pmap_command *command, pmap_cause why); /* SIGTERM, later SIGKILL */
 int pm_command_send(pmap_command *command, int signal);      /* 0 or -errno */

@@ -291,12 +291,12 @@ static void watch_rest(pmap_command *c, int64_t now)
     c->watch_ns = all ? INT64_MAX : now + LOOK_NS;
 }
 
-void pm_command_watch(pmap_command *c, int epoll, uint64_t key)
+void pm_command_watch(pmap_command *c, int epoll, uint64_t key, bool lazily)
 {
     c->epoll = epoll;
     c->key = key;
-    bool all = put_in_ends(c);
-    if (!all || c->fd[1] >= 0 || c->fd[2] >= 0) c->watch_ns = c->start_ns + BRIEF_NS;
+    if (!lazily) watch_rest(c, c->start_ns);
+    else if (!put_in_ends(c) || c->fd[1] >= 0 || c->fd[2] >= 0) c->watch_ns = c->start_ns + BRIEF_NS;
 }
 
 /* ---- All together ---- */

@@ -192,7 +192,8 @@ static void admit(pmap_commands *s, pmap_command *c, unsigned cancels)
     c->place = s->free;
     s->free = p->next;
     p->command = c;
-    pm_command_watch(c, s->epoll, (uint64_t)p->turn << 32 | c->place);
+    /* Without spawners the program may sleep at the set's descriptor, and then nobody looks when it is due. */
+    pm_command_watch(c, s->epoll, (uint64_t)p->turn << 32 | c->place, s->nthreads > 0);
     if (cancels != s->cancels) pm_command_stop(c, PMAP_CAUSE_CANCELLED);
     append(&s->running, c);
     int64_t due = pm_command_due(c);
@@ -448,6 +449,7 @@ int pmap_commands_next(pmap_commands *s, double timeout_s, pmap_command **comman
             break;
         }
         if (!s->ended.first && end != INT64_MAX && pm_now() >= end) {
+            if (s->due_ns == 0) call_one(s); /* more was there than one step reads, and no event tells of it again */
             error = pm_error(PMAP_ETIMEDOUT, "pmap_commands_next: none of %zu has ended within %g s",
                              s->running.n + s->starting, timeout_s);
             break;

@@ -578,6 +578,22 @@ static void resized(const struct pm_path *path)
         for (int i = 0; i < 2; i++) EXPECT(pmap_command_close(next(set)), 0);
         none_left(set);
     }
+    for (unsigned spawners = 0; spawners < 2; spawners++) { /* more than a pipe holds and one look reads */
+        pmap_commands *set = open_set(2, spawners);
+        pmap_command *c = NULL;
+        size_t n;
+        add(set, options(ARGV("head", "-c", "30000000", "/dev/zero")));
+        while (!c) {
+            if (wait_readable(set) != 1) fail_msg("%u spawners: nothing tells that there is output to be read", spawners);
+            int e = pmap_commands_next(set, 0, &c);
+            assert_true(e == 0 || e == PMAP_ETIMEDOUT);
+        }
+        EXPECT(pmap_command_check(c), 0);
+        (void)pmap_command_output(c, 1, &n);
+        assert_int_equal(n, 30000000);
+        EXPECT(pmap_command_close(c), 0);
+        none_left(set);
+    }
     EXPECT(pmap_commands_resize(NULL, 1), PMAP_EINVAL);
     EXPECT(pmap_commands_fd(NULL), PMAP_EINVAL);
 }
