@@ -65,6 +65,7 @@ struct pmap_command {
     int64_t watch_ns;     /* when the rest of them is to be put in; INT64_MAX = all are */
     bool more;            /* a step has stopped before all was read that was there: to be stepped again at once */
     uint32_t place;       /* in the table of commands.c */
+    uint64_t signals;     /* for it, while a spawner launches it: bit signal - 1; under the set's lock */
     pmap_command *next, *previous; /* in a list of commands.c */
 
     size_t count;

@@ -9,8 +9,8 @@
  * thread.  pmap_commands_next() is told of ends, a few at a time while there is more to start; it waits for events
  * itself where there is no spawner, or where all of them are in launches, which may block (a redirection to a FIFO).
  *
- * `lock` guards everything here but the epoll wait and the launch itself; a command that is being launched is in no
- * list and belongs to its spawner.  A thread may come out of the wait with an event of a command that another has dealt
+ * `lock` guards everything here but the epoll wait and the launch itself; a command that is being launched
+ * belongs to its spawner, but for its place in a list and `signals`.  A thread may come out of the wait with an event of a command that another has dealt
  * with meanwhile, and that was handed back and freed: so events name a place in a table and whose turn there it is. */
 #include "pmap/command.h"
 
@@ -59,10 +59,9 @@ struct pmap_commands {
     int outside;      /* the same for who polls pmap_commands_fd() where there are spawners; negative = nobody does */
     pthread_mutex_t lock;
     pthread_cond_t told; /* for pmap_commands_next(); on the monotonic clock */
-    struct list queue, running, ended;
+    struct list queue, starting, running, ended; /* `starting`: being launched */
     struct place *place;
     uint32_t places, free; /* `free`: the first of them; places = none */
-    size_t starting;  /* being launched by spawners */
     unsigned at_once;
     unsigned watching; /* threads that wait for events */
     unsigned cancels; /* how often all was cancelled */
@@ -102,7 +101,7 @@ static struct pm_tokens tokens(pmap_commands *s) { return (struct pm_tokens){&s-
 
 static bool room(pmap_commands *s)
 {
-    size_t n = s->running.n + s->starting;
+    size_t n = s->running.n + s->starting.n;
     if (s->queue.n == 0 || n >= s->at_once) return false;
     return !s->rationed || n <= s->ntokens || pm_jobserver_take(tokens(s), s->jobserver);
 }
@@ -111,7 +110,7 @@ static bool room(pmap_commands *s)
 static void ration(pmap_commands *s)
 {
     if (!s->rationed) return;
-    size_t n = s->running.n + s->starting + s->queue.n;
+    size_t n = s->running.n + s->starting.n + s->queue.n;
     if (n > s->at_once) n = s->at_once;
     pm_jobserver_give(tokens(s), s->jobserver, n ? (unsigned)n - 1 : 0);
     struct epoll_event e = {.events = EPOLLIN | EPOLLONESHOT, .data = {.u64 = TOKEN}};
@@ -121,7 +120,7 @@ static void ration(pmap_commands *s)
 /* Places for one command more than there are now, as far as they can run at once: 0, or -ENOMEM. */
 static int make_places(pmap_commands *s)
 {
-    size_t most = s->queue.n + s->starting + s->running.n + 1, n = s->places ? 2 * (size_t)s->places : 16;
+    size_t most = s->queue.n + s->starting.n + s->running.n + 1, n = s->places ? 2 * (size_t)s->places : 16;
     if (most > s->at_once) most = s->at_once;
     if (most <= s->places) return 0;
     if (n > UINT32_MAX) return -ENOMEM;
@@ -195,6 +194,8 @@ static void admit(pmap_commands *s, pmap_command *c, unsigned cancels)
     /* Without spawners the program may sleep at the set's descriptor, and then nobody looks when it is due. */
     pm_command_watch(c, s->epoll, (uint64_t)p->turn << 32 | c->place, s->nthreads > 0);
     if (cancels != s->cancels) pm_command_stop(c, PMAP_CAUSE_CANCELLED);
+    for (int signal = 1; c->signals && signal <= 64; signal++)
+        if (c->signals >> (signal - 1) & 1) (void)pm_command_send(c, signal);
     append(&s->running, c);
     int64_t due = pm_command_due(c);
     if (due >= s->due_ns) return;
@@ -208,11 +209,11 @@ static void launch_one(pmap_commands *s)
     pmap_command *c = s->queue.first;
     unsigned cancels = s->cancels;
     unlink_from(&s->queue, c);
-    s->starting++;
+    append(&s->starting, c);
     (void)pthread_mutex_unlock(&s->lock);
     (void)pm_command_launch(c, "pmap_commands_next"); /* an error stays in the command */
     (void)pthread_mutex_lock(&s->lock);
-    s->starting--;
+    unlink_from(&s->starting, c);
     admit(s, c, cancels);
 }
 
@@ -259,10 +260,11 @@ static int wait_some(pmap_commands *s, int64_t end_ns)
 static void *spawner(void *arg)
 {
     pmap_commands *s = arg;
+    int error;
     (void)pthread_mutex_lock(&s->lock);
     while (!s->stop && !s->error) {
         if (room(s)) launch_one(s);
-        else s->error = wait_some(s, INT64_MAX);
+        else if ((error = wait_some(s, INT64_MAX)) < 0) s->error = error; /* never back to 0 */
         tell_ends(s);
     }
     s->keep_ns = 0; /* an error is to be told at once */
@@ -397,7 +399,7 @@ int pmap_commands_add(pmap_commands *s, const pmap_command_options *options, siz
 static int wait_for_spawners(pmap_commands *s, int64_t end_ns)
 {
     int64_t now = pm_now(), until = now + TICK < end_ns ? now + TICK : end_ns;
-    bool sure = s->watching && s->queue.n == 0 && s->starting == 0 && end_ns == INT64_MAX; /* they will stay there */
+    bool sure = s->watching && s->queue.n == 0 && s->starting.n == 0 && end_ns == INT64_MAX; /* they will stay there */
     struct timespec t = {.tv_sec = (time_t)(until / 1000000000), .tv_nsec = (long)(until % 1000000000)};
     s->waiting = true;
     int late = sure ? pthread_cond_wait(&s->told, &s->lock) : pthread_cond_timedwait(&s->told, &s->lock, &t);
@@ -443,7 +445,7 @@ int pmap_commands_next(pmap_commands *s, double timeout_s, pmap_command **comman
         deliver(s);
         /* First fill the places, so that none is empty while the caller looks at what has ended. */
         while (!s->nthreads && room(s)) launch_one(s);
-        if (s->ended.first || s->queue.n + s->running.n + s->starting == 0) break;
+        if (s->ended.first || s->queue.n + s->running.n + s->starting.n == 0) break;
         if ((error = s->nthreads ? wait_for_spawners(s, end) : wait_some(s, end)) < 0) {
             error = pm_error_system(error, "pmap_commands_next: epoll_wait");
             break;
@@ -451,7 +453,7 @@ int pmap_commands_next(pmap_commands *s, double timeout_s, pmap_command **comman
         if (!s->ended.first && end != INT64_MAX && pm_now() >= end) {
             if (s->due_ns == 0) call_one(s); /* more was there than one step reads, and no event tells of it again */
             error = pm_error(PMAP_ETIMEDOUT, "pmap_commands_next: none of %zu has ended within %g s",
-                             s->running.n + s->starting, timeout_s);
+                             s->running.n + s->starting.n, timeout_s);
             break;
         }
     }
@@ -471,7 +473,7 @@ int pmap_commands_resize(pmap_commands *s, unsigned at_once)
     if (error) return error;
     (void)pthread_mutex_lock(&s->lock);
     s->at_once = at_once ? at_once : pmap_cpus();
-    int64_t most = (int64_t)(s->queue.n + s->starting + s->running.n);
+    int64_t most = (int64_t)(s->queue.n + s->starting.n + s->running.n);
     while (!error && s->places < (most < s->at_once ? most : s->at_once)) error = make_places(s);
     if (error) s->at_once = s->places; /* as many as there is memory for */
     if (room(s)) call_one(s); /* who polls the descriptor comes to start them */
@@ -498,7 +500,7 @@ size_t pmap_commands_count(pmap_commands *s)
 {
     if (!s || s->owner != getpid()) return 0;
     (void)pthread_mutex_lock(&s->lock);
-    size_t n = s->queue.n + s->starting + s->running.n + s->ended.n;
+    size_t n = s->queue.n + s->starting.n + s->running.n + s->ended.n;
     (void)pthread_mutex_unlock(&s->lock);
     return n;
 }
@@ -533,6 +535,7 @@ int pmap_commands_signal(pmap_commands *s, int signal)
     if (signal < 1 || signal >= NSIG) return pm_error(PMAP_EINVAL, "pmap_commands_signal: there is no signal %d", signal);
     (void)pthread_mutex_lock(&s->lock);
     for (pmap_command *c = s->running.first; c; c = c->next) (void)pm_command_send(c, signal);
+    for (pmap_command *c = s->starting.first; c; c = c->next) c->signals |= UINT64_C(1) << (signal - 1); /* it may run already */
     (void)pthread_mutex_unlock(&s->lock);
     return 0;
 }

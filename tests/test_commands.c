@@ -605,7 +605,7 @@ static void taken_back(const struct pm_path *path)
         pmap_commands *set = open_set(1, spawners);
         pmap_command *c;
         char name[PATH_MAX];
-        pmap_command_options first = options(ARGV("sh", "-c", "trap 'echo told; exit 7' USR1; : >\"$0\"; while :; do sleep 0.01; done",
+        pmap_command_options first = options(ARGV("sh", "-c", "trap 'echo told; exit 7' USR1; : >\"$0\"; while :; do :; done",
                                                   in_scratch(name, "it_runs")));
         add(set, first);
         add(set, options(ARGV("true")));
