@@ -38,7 +38,7 @@
 #define TOKEN (UINT64_MAX - 1)   /* of make's jobserver */
 #define MOST_TOKENS 1024u
 #define TICK INT64_C(20000000)   /* between two looks of pmap_commands_next() whether anybody waits for events */
-#define KEEP_NS INT64_C(2000000) /* so long it is not told of an end while there is more to start, */
+#define KEEP_NS INT64_C(5000000) /* so long it is not told of an end while there is more to start, */
 #define KEEP 16u                 /* unless there are so many: it would take a CPU from what starts and runs */
 
 struct list {

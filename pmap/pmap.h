@@ -964,7 +964,7 @@ PMAP_API int pmap_commands_add(pmap_commands *commands, const pmap_command_optio
 
 /* Hands back the next command that has ended (or could not be started), the caller's to look at and to close;
  * *command is NULL when none is left.  Meanwhile starts, feeds and captures all, and keeps their time-outs, unless
- * there are spawners, which do so at any time.  Those keep ends back for 2 ms at most while more is queued.  Waits at
+ * there are spawners, which do so at any time.  Those keep ends back for 5 ms at most while more is queued.  Waits at
  * most timeout_s seconds (negative = no limit).
  * Errors: PMAP_ETIMEDOUT, PMAP_EINVAL, PMAP_EFORK, PMAP_ESYSTEM. */
 PMAP_API int pmap_commands_next(pmap_commands *commands, double timeout_s, pmap_command **command);
