@@ -40,8 +40,8 @@ int main(int argc, char **argv)
     } else {
         switch (settings.command) {
         case COMMAND_RUN: return batch_run(&settings.batch);
-        case COMMAND_PIPE:
-        case COMMAND_CALL: break; /* BATCH */
+        case COMMAND_PIPE: break; /* BATCH */
+        case COMMAND_CALL: return batch_call(&settings.batch);
         case COMMAND_BENCH: return bench(&settings);
         case COMMAND_INFO: return info();
         case COMMAND_COMPLETION: options_completion(stdout, settings.shell); break;
