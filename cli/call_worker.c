@@ -201,7 +201,8 @@ static void failed(struct worker *w, uint64_t number, enum call_cause cause, int
     if (cause == CALL_CODE) memcpy(f->text, w->text, CALL_TEXT);
 }
 
-/* Where the first record of the piece begins that no other piece has. */
+/* Where the first record of the piece begins; behind slot->end when none does.  It looks no further than that: many pieces may lie in one
+ * record of gigabytes. */
 static uint64_t first_record(const struct call_slot *s, const struct batch *batch)
 {
     const char *delimiter;
@@ -211,10 +212,10 @@ static uint64_t first_record(const struct call_slot *s, const struct batch *batc
     if (batch->csv) {
         bool open = s->quoted;
 
-        return call_csv_end(s->text, s->scan, s->bytes, &open) + 1;
+        return call_csv_end(s->text, s->scan, s->end, &open) + 1;
     }
-    delimiter = memchr(s->text + s->begin, batch->delimiter, s->bytes - s->begin);
-    return delimiter ? (uint64_t)(delimiter - s->text) + 1 : s->bytes;
+    delimiter = memchr(s->text + s->begin, batch->delimiter, s->end - s->begin);
+    return delimiter ? (uint64_t)(delimiter - s->text) + 1 : s->end;
 }
 
 /* The record's size; *next: the one behind it. */

@@ -4,7 +4,8 @@
 # usage: tests/test_man.sh, from the build's top folder, as "make check" does: srcdir, CC and CFLAGS (and builddir,
 # where that is not the current folder) are in the environment.  Exits 77 where a tool that it needs is missing.
 #
-# An example is what lies between   .\" example NAME: what it prints   and the next .EE of a page.
+# An example is what lies between   .\" example NAME: what it prints   and the next .EE of a page; a function for
+# `parmap call` between   .\" plugin NAME: standard input, as for printf : what it prints   and .EE.
 srcdir=${srcdir:-.}
 builddir=${builddir:-.}
 CC=${CC:-cc}
@@ -48,7 +49,7 @@ for page in "$man"/*.[37]; do
     name=${file%.*}
     grep -q "man/$file" "$srcdir/Makefile.am" || complain "$file is not in Makefile.am"
     case $name in
-    pmap | pmap_task) ;;
+    pmap | pmap_task | parmap_call) ;;
     *) grep -qx "$name" "$dir/functions" || complain "$file is about nothing in $header" ;;
     esac
     head -n 1 "$page" | grep -q '^\.so ' && continue
@@ -71,8 +72,8 @@ done
 
 # ---- The examples ----
 # The program as a reader sees it: \- is -, \(aq is ', \e is \ and so on.
-extract() { # extract PAGE NAME
-    awk -v start=".\\\\\" example $2: " '
+extract() { # extract PAGE example|plugin NAME
+    awk -v start=".\\\\\" $2 $3: " '
         index($0, start) == 1 { on = 1; next }
         on && $0 == ".EE" { exit }
         on && $0 != ".EX"' "$1" |
@@ -83,10 +84,11 @@ extract() { # extract PAGE NAME
 seen=0
 for page in "$man"/*.[37]; do
     sed -n 's/^\.\\" example \([a-z]*\): \(.*\)/\1 \2/p' "$page" >"$dir/list"
-    grep -qx '\.SH EXAMPLES' "$page" && [ ! -s "$dir/list" ] && complain "${page##*/} has no example that can be run"
+    sed -n 's/^\.\\" plugin \([a-z]*\): \(.*\) : \(.*\)/\1;\2;\3/p' "$page" >"$dir/plugins"
+    grep -qx '\.SH EXAMPLES' "$page" && [ ! -s "$dir/list" ] && [ ! -s "$dir/plugins" ] && complain "${page##*/} has no example that can be run"
     while read -r name expected; do
         seen=$((seen + 1))
-        extract "$page" "$name" >"$dir/$name.c"
+        extract "$page" example "$name" >"$dir/$name.c"
         # Through libtool, so that it links the library of the build, with what that needs, shared or not.
         # CC and CFLAGS are lists of words.
         # shellcheck disable=SC2086
@@ -105,6 +107,23 @@ for page in "$man"/*.[37]; do
             cat "$dir/log"
         fi
     done <"$dir/list"
+    while IFS=';' read -r name input expected; do
+        seen=$((seen + 1))
+        extract "$page" plugin "$name" >"$dir/$name.c"
+        # shellcheck disable=SC2086
+        if ! timeout -k 5 60 $CC $CFLAGS -I"$srcdir" -shared -fPIC -o "$dir/$name.so" "$dir/$name.c" >"$dir/log" 2>&1; then
+            complain "plugin $name of ${page##*/} does not compile: $(cat "$dir/log")"
+            continue
+        fi
+        got=$(printf '%b' "$input" | timeout -k 5 60 "$builddir/parmap" call "$dir/$name.so:$name" 2>"$dir/log")
+        status=$?
+        if [ $status -eq 0 ] && [ "$(echo $got)" = "$expected" ]; then
+            echo "ok: plugin $name of ${page##*/}"
+        else
+            complain "plugin $name of ${page##*/}: status $status, printed '$got', expected '$expected'"
+            cat "$dir/log"
+        fi
+    done <"$dir/plugins"
 done
 [ $seen -gt 0 ] || complain "no example was found"
 exit $failed
