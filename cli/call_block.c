@@ -48,7 +48,7 @@ struct block {
     struct call_failure *failure;
     size_t failures, failure_room;
     uint64_t records, out, whole; /* done; written; its bytes */
-    unsigned futile;
+    unsigned futile, block_deaths;
     uint64_t slow;               /* CALL_NONE, or the record that was killed for its slowness */
     bool cut;                    /* it ended before its end */
 };
@@ -229,8 +229,8 @@ static bool blame(struct block *k, const struct call_place *p, uint64_t records,
     if (p->phase == CALL_BLOCK) {
         failure->number = 0;
         failure->begin = k->slot->begin;
-        failure->attempts = 1;
-        return true;
+        failure->attempts = ++k->block_deaths;
+        return failure->attempts >= k->blocks->run->batch->tries;
     }
     if (search || (p->phase == CALL_RECORD && atomic_load_explicit(&p->next, R) == CALL_NONE)) { /* it looked for the record's end */
         if (failure->cause != CALL_SIGNAL || failure->value != SIGBUS) return false;
@@ -251,7 +251,7 @@ static void died(struct block *k, const struct call_place *p, uint64_t records, 
     bool guilty = blame(k, p, records, f, &failure, &attempt);
 
     k->blocks->totals.died++;
-    k->futile = guilty || attempt > s->attempt ? 0 : k->futile + 1;
+    k->futile = guilty || attempt > s->attempt || p->phase == CALL_BLOCK ? 0 : k->futile + 1;
     if (k->futile > PATIENCE) {
         broken(k->blocks, "workers die again and again before they begin a record");
         return;
@@ -270,8 +270,9 @@ static void died(struct block *k, const struct call_place *p, uint64_t records, 
             rest = (struct todo){ .begin = atomic_load_explicit(&p->next, R), .end = s->end, .scan = CALL_NONE, .behind_dead = true };
         }
     }
-    if (p->phase == CALL_IDLE) {
-        todo_add(k, same);
+    if (guilty || p->phase != CALL_BLOCK) k->block_deaths = 0;
+    if (p->phase == CALL_IDLE || (p->phase == CALL_BLOCK && !guilty)) {
+        todo_add(k, same); /* of NAME_block's death too: it is about sums that have died with it */
     } else if (k->blocks->run->block && p->phase == CALL_RECORD) {
         todo_add(k, rest);
         same.end = p->begin;
@@ -298,6 +299,7 @@ static void ended(pmap_future *future, void *arg)
     } else if (!error || p->phase == CALL_DONE) {
         bool whole = p->begin >= s->end || p->begin >= s->bytes;
 
+        k->block_deaths = 0;
         commit(k, p, records);
         if (whole && !k->todos) adapt(b, k);
         if (!whole) todo_add(k, (struct todo){ .begin = p->begin, .end = s->end, .scan = CALL_NONE });
@@ -323,7 +325,7 @@ void call_blocks_add(struct call_blocks *b)
 
     k->todos = k->failures = 0;
     k->records = k->out = 0;
-    k->futile = 0;
+    k->futile = k->block_deaths = 0;
     k->cut = false;
     k->whole = s->end - s->begin;
     b->totals.blocks++;
