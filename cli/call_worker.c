@@ -24,7 +24,7 @@ struct worker {
     uint64_t bytes;
     bool split;                  /* `fields` are this record's */
     bool seeded;                 /* `random` is this call's */
-    bool said;                   /* there is something to clean behind it */
+    bool unusual;                /* `large`, `seeded` or `text` is set */
     struct call_fields fields, names;
     const char *named;           /* the header that `names` are of */
     uint64_t random;
@@ -49,7 +49,7 @@ static void do_write(parmap_call *call, const void *data, size_t bytes)
     struct worker *w = worker_of(call);
 
     if (bytes > w->run->area - w->out || w->large) {
-        w->large = true;
+        w->large = w->unusual = true;
         return;
     }
     if (bytes) memcpy(w->slot->out + w->out, data, bytes);
@@ -59,7 +59,7 @@ static void do_write(parmap_call *call, const void *data, size_t bytes)
 static void do_error(parmap_call *call, const char *format, va_list list)
 {
     (void)vsnprintf(worker_of(call)->text, CALL_TEXT, format, list);
-    worker_of(call)->said = true;
+    worker_of(call)->unusual = true;
 }
 
 static uint64_t mix(uint64_t z)
@@ -75,7 +75,7 @@ static uint64_t do_random(parmap_call *call)
     struct worker *w = worker_of(call);
 
     if (!w->seeded) w->random = mix(mix(mix(w->run->seed + GOLDEN) ^ mix(w->slot->input->index + GOLDEN)) ^ (call->offset * GOLDEN + 1));
-    w->seeded = w->said = true; /* said: to be cleaned behind the call */
+    w->seeded = w->unusual = true;
     w->random += GOLDEN;
     return mix(w->random);
 }
@@ -91,7 +91,7 @@ static const char *do_header(parmap_call *call, size_t *bytes)
 /* Without memory a row has no fields; that is the record's failure. */
 static void no_memory(struct worker *w)
 {
-    w->large = true;
+    w->large = w->unusual = true;
     w->fields.count = 0;
 }
 
@@ -178,18 +178,18 @@ int call_worker_exit(unsigned worker, void **state, void *arg)
 
 /* ---- A piece ---- */
 
-static inline struct call_place *note(struct worker *w, enum call_phase phase)
+static inline __attribute__((always_inline)) struct call_place *note(struct call_slot *slot, uint64_t turn, enum call_phase phase, uint64_t at,
+                                                                     const struct worker *w)
 {
-    struct call_slot *slot = w->slot;
-    struct call_place *place = &slot->place[++w->turn & 1];
+    struct call_place *place = &slot->place[turn & 1];
 
-    place->begin = w->at;
+    place->begin = at;
     atomic_store_explicit(&place->next, CALL_NONE, R);
     place->out = w->out;
     place->failures = w->failures;
     place->phase = phase;
     if (w->timed) atomic_store_explicit(&place->started, 0, R);
-    atomic_store_explicit(&slot->turn, w->turn, memory_order_release);
+    atomic_store_explicit(&slot->turn, turn, memory_order_release);
     return place;
 }
 
@@ -218,18 +218,11 @@ static uint64_t first_record(const struct call_slot *s, const struct batch *batc
     return delimiter ? (uint64_t)(delimiter - s->text) + 1 : s->end;
 }
 
-/* The record's size; *next: the one behind it. */
+/* The size of a record that is no line; *next: the one behind it. */
 static inline uint64_t find_end(const struct call_slot *s, const struct batch *batch, uint64_t at, uint64_t *next, bool *open)
 {
     uint64_t end = s->bytes;
 
-    if (!batch->record && !batch->csv) { /* lines have the shortest way */
-        const char *delimiter = memchr(s->text + at, batch->delimiter, end - at);
-
-        if (delimiter) end = (uint64_t)(delimiter - s->text);
-        *next = end + (delimiter != NULL);
-        return end - at;
-    }
     if (batch->record) {
         if (batch->record < end - at) end = at + batch->record;
         *next = end;
@@ -243,11 +236,11 @@ static inline uint64_t find_end(const struct call_slot *s, const struct batch *b
 
 static void clean(struct worker *w)
 {
-    w->seeded = w->large = w->said = false;
+    w->seeded = w->large = w->unusual = false;
     w->text[0] = 0;
 }
 
-/* The first call of w->record has failed, or this is not the first attempt. */
+/* w->record was called and something is to be said or done about that; or, not `called`, this is not its first attempt. */
 static __attribute__((noinline)) void again(struct worker *w, struct call_place *place, int code, bool called, unsigned attempt)
 {
     const struct call_run *run = w->run;
@@ -259,8 +252,8 @@ static __attribute__((noinline)) void again(struct worker *w, struct call_place 
             w->call.attempt = attempt;
             if (w->timed) atomic_store_explicit(&place->started, now(), R);
             code = run->record(&w->call, w->record, w->bytes);
-            if (!code && !w->large) break;
         }
+        if (!code && !w->large) break;
         w->out = place->out;
         if (++attempt < run->batch->tries) continue;
         failed(w, w->turn, w->large ? CALL_LARGE : CALL_CODE, code, attempt);
@@ -270,34 +263,58 @@ static __attribute__((noinline)) void again(struct worker *w, struct call_place 
     clean(w);
 }
 
-static inline void one(struct worker *w, const struct call_run *run, struct call_slot *slot, unsigned attempt)
+/* The piece's records from w->at on.  `lines` is known when this is compiled: they have the shortest way, as millions a second come. */
+static inline __attribute__((always_inline)) void records(struct worker *w, const struct call_run *run, bool lines)
 {
-    struct call_place *place = note(w, CALL_RECORD);
-    uint64_t next;
-    bool open = false;
+    struct call_slot *const slot = w->slot;
+    const struct batch *const batch = run->batch;
+    parmap_record_fn *const record = run->record;
+    const char *const text = slot->text;
+    const uint64_t bytes = slot->bytes, end = slot->end < bytes ? slot->end : bytes, offset = slot->offset, most_out = run->most_out;
+    const char delimiter = batch->delimiter;
+    uint64_t at = w->at, turn = 0;
+    unsigned attempt = slot->attempt;
 
-    w->bytes = find_end(slot, run->batch, w->at, &next, &open);
-    w->record = slot->text + w->at;
-    w->call.offset = slot->offset + w->at;
-    w->split = false;
-    atomic_store_explicit(&place->next, next, R);
-    if (__builtin_expect(open || attempt, 0)) {
-        if (open) failed(w, w->turn, CALL_QUOTE, 0, 1);
-        else again(w, place, 0, false, attempt);
-    } else {
-        int code;
+    while (at < end && !atomic_load_explicit(&run->control->stop, R)) {
+        struct call_place *place = note(slot, ++turn, CALL_RECORD, at, w);
+        uint64_t size, next;
+        bool open = false;
+        int code = 0;
 
+        if (lines) {
+            const char *found = memchr(text + at, delimiter, bytes - at);
+
+            size = found ? (uint64_t)(found - text) - at : bytes - at;
+            next = at + size + (found != NULL);
+        } else {
+            size = find_end(slot, batch, at, &next, &open);
+            w->record = text + at;
+            w->bytes = size;
+            w->split = false;
+        }
+        atomic_store_explicit(&place->next, next, R);
+        w->call.offset = offset + at;
         if (w->timed) atomic_store_explicit(&place->started, now(), R);
-        code = run->record(&w->call, w->record, w->bytes);
-        if (__builtin_expect(code || w->large, 0)) again(w, place, code, true, 0);
-        else if (w->said) clean(w);
+        if (__builtin_expect(!open && !attempt, 1)) code = record(&w->call, text + at, size);
+        if (__builtin_expect(code != 0 || w->unusual || open || attempt, 0)) {
+            w->at = at;
+            w->turn = turn;
+            w->record = text + at;
+            w->bytes = size;
+            if (open) failed(w, turn, CALL_QUOTE, 0, 1);
+            else again(w, place, code, !attempt, attempt);
+            attempt = 0;
+        }
+        at = next;
+        if (w->out > most_out || w->failures == CALL_FAILURES - 1) break; /* one place is for NAME_block's */
     }
-    w->at = next;
+    w->at = at;
+    w->turn = turn;
 }
 
 static void end_of_block(struct worker *w)
 {
-    struct call_place *place = note(w, CALL_BLOCK);
+    struct call_place *place = note(w->slot, ++w->turn, CALL_BLOCK, w->at, w);
     int code;
 
     w->record = NULL;
@@ -316,26 +333,20 @@ int call_worker_piece(pmap_task *task, const void *in, size_t bytes)
     struct worker *w = pmap_task_state(task);
     const struct call_run *run = pmap_task_arg(task);
     struct call_slot *slot = &run->slot[*(const uint32_t *)in];
-    uint64_t end = slot->end < slot->bytes ? slot->end : slot->bytes;
     int64_t begun = now();
-    unsigned attempt = slot->attempt;
 
     (void)bytes;
     w->slot = slot;
     w->out = slot->out_from;
-    w->turn = w->failures = 0;
+    w->failures = 0;
     w->timed = run->batch->timeout.value > 0;
     w->call.file = slot->input->name;
     slot->place[0].phase = CALL_SEARCH;
     w->at = first_record(slot, run->batch);
-    /* One place for a failure is the block end's. */
-    while (w->at < end && w->out <= run->most_out && w->failures < CALL_FAILURES - 1) {
-        if (atomic_load_explicit(&run->control->stop, R)) break;
-        one(w, run, slot, attempt);
-        attempt = 0;
-    }
+    if (run->batch->csv || run->batch->record) records(w, run, false);
+    else records(w, run, true);
     if (run->block) end_of_block(w);
     slot->ns = now() - begun;
-    note(w, CALL_DONE);
+    note(slot, ++w->turn, CALL_DONE, w->at, w);
     return 0;
 }

@@ -256,8 +256,18 @@ call 0 nothing --stats "$dir/lines"; says err '40000 records' '--stats'
 # ---- what happens while it runs.  A record "gate" ends when this shell has opened and closed $GATE.
 mkfifo "$GATE"
 start() { timeout -k 5 60 "$PARMAP" call "$dir/call.so:copy" "$@" >"$dir/out" 2>"$dir/err" & started=$!; }
-child() { awk -v parent="$started" '{ sub(/^.*\) . /, "") } $1 == parent { split(FILENAME, part, "/"); print part[3] }' \
-    /proc/[0-9]*/stat 2>/dev/null; }
+# The pid of parmap, the only child of timeout.  Processes that end while this looks make awk give up: then again.
+child()
+{
+    turns=100
+    pid=
+    while [ -z "$pid" ] && [ $turns -gt 0 ]; do
+        turns=$((turns - 1))
+        pid=$(awk -v parent="$started" '{ sub(/^.*\) . /, "") } $1 == parent { split(FILENAME, part, "/"); print part[3] }' \
+            /proc/[0-9]*/stat 2>/dev/null)
+    done
+    echo "$pid"
+}
 { echo gate; cat "$dir/lines" "$dir/lines" "$dir/lines"; } >"$dir/shrinks"
 start -j 1 "$dir/shrinks"
 exec 4>"$GATE" # waits for the worker; the file is mapped
