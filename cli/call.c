@@ -26,6 +26,7 @@
 #define ALL_AREAS ((uint64_t)8 << 40)     /* of address space */
 #define MOST_OUT ((uint64_t)16 << 20)     /* of a block: the program then prints that first */
 #define EVEN ((uint64_t)1 << 20)
+#define TINY 32u                          /* bytes: perhaps a record */
 
 /* ---- The function ---- */
 
@@ -149,13 +150,13 @@ static void interrupt(int signal)
 
 static bool catch_signals(void)
 {
-    struct sigaction action = { .sa_handler = interrupt };
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+    struct sigaction action = { .sa_handler = interrupt }, old;
 
     interrupt_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (interrupt_fd < 0) return complain("eventfd: %s", strerror(errno)), false;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) /* who started us may want one ignored */
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(signals[i], &action, NULL);
     return true;
 }
 
@@ -186,7 +187,8 @@ static void cut(struct wheel *w)
     while (!w->ended && !w->waiting && (slot = call_blocks_slot(w->blocks))) {
         uint64_t size = call_blocks_size(w->blocks), left = call_source_left(w->source) / (2 * w->workers);
 
-        if (left && left < size) size = left + 1; /* towards the end all are to have something */
+        /* Towards the end, and in a small file from the beginning, all are to have something. */
+        if (left && left < size) size = left > TINY ? left : TINY;
         switch (call_source_take(w->source, slot, size, call_blocks_running(w->blocks) < w->workers)) {
         case CALL_BLOCK_TAKEN: call_blocks_add(w->blocks); break;
         case CALL_LATER: w->waiting = true; break;

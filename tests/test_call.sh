@@ -288,6 +288,13 @@ wait $started
 [ "$(head -n 1 "$dir/out")" = gate ] || complain 'SIGINT: what ran should come to its end'
 head -c "$(wc -c <"$dir/out")" "$dir/gated" | cmp - "$dir/out" || complain 'SIGINT: the output is no beginning of the whole'
 [ "$(wc -c <"$dir/out")" -lt "$(wc -c <"$dir/gated")" ] || complain 'SIGINT: something new was begun'
+# Who starts it may want a signal ignored.
+timeout -k 5 60 sh -c 'trap "" INT; exec "$@"' sh "$PARMAP" call "$dir/call.so:copy" -j 1 "$dir/gated" >"$dir/out" 2>"$dir/err" & started=$!
+exec 4>"$GATE"
+kill -INT "$(child)"
+exec 4>&-
+wait $started || { complain 'an ignored SIGINT: expected status 0'; show err; }
+same gated 'an ignored SIGINT'
 
 start -j 1 "$dir/gated"
 exec 4>"$GATE"
