@@ -6,7 +6,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -116,7 +115,7 @@ static int open_output(const struct batch *batch, const struct call_source *sour
 {
     int fd = batch->output ? open(batch->output, O_WRONLY | O_CREAT | O_CLOEXEC, 0666) : STDOUT_FILENO;
     const char *name = batch->output ? batch->output : "standard output";
-    struct stat st;
+    struct stat st = { 0 };
 
     if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && call_source_has(source, st.st_dev, st.st_ino)) {
         complain("%s: is an input too", name);
@@ -169,6 +168,14 @@ static void forget_signals(void)
 
 /* ---- The wheel ---- */
 
+static double seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 struct wheel {
     const struct call_run *run;
     pmap_pool *pool;
@@ -177,6 +184,8 @@ struct wheel {
     struct call_blocks *blocks;
     bool ended, waiting;         /* the input has; it has nothing yet */
     bool bad_input;
+    double begun;
+    uint64_t all;                /* bytes of all inputs, 0 = not known */
 };
 
 static void cut(struct wheel *w)
@@ -198,6 +207,16 @@ static void cut(struct wheel *w)
     }
 }
 
+/* How long to sleep, in ms: until something has exceeded its time, or is to be shown. */
+static int nap(struct wheel *w)
+{
+    double show = call_show(w->run->batch, call_blocks_totals(w->blocks), w->all, seconds() - w->begun, false);
+    int deadline = call_blocks_deadline(w->blocks), ms = (int)(show * 1000) + 1;
+
+    if (show < 0) return deadline;
+    return deadline < 0 || ms < deadline ? ms : deadline;
+}
+
 static void turn(struct wheel *w)
 {
     struct pollfd fds[3] = { { .fd = interrupt_fd, .events = POLLIN }, { .fd = pmap_pool_fd(w->pool), .events = POLLIN } };
@@ -213,7 +232,7 @@ static void turn(struct wheel *w)
         if (w->ended && call_blocks_count(w->blocks) == 0) return;
         if (!w->ended && !w->waiting && call_blocks_slot(w->blocks)) continue; /* printing has made room */
         fds[2] = (struct pollfd){ .fd = w->waiting ? call_source_fd(w->source) : -1, .events = POLLIN };
-        (void)poll(fds, 3, call_blocks_deadline(w->blocks)); /* -1 with EINTR: the signal is seen above */
+        (void)poll(fds, 3, nap(w)); /* -1 with EINTR: the signal is seen above */
         if (fds[0].revents) forget_signals();
         if (pmap_pool_poll(w->pool, 0) < 0) {
             complain("%s", pmap_error());
@@ -231,30 +250,11 @@ static int status(const struct wheel *w)
     return t->lost ? 125 : t->failed ? 123 : 0;
 }
 
-static void show_stats(const struct wheel *w, double seconds)
-{
-    const struct call_totals *t = call_blocks_totals(w->blocks);
-
-    complain("%" PRIu64 " records, %" PRIu64 " bytes in, %" PRIu64 " bytes out, %" PRIu64 " failed, %" PRIu64 " lost with their worker; "
-             "%u workers, %" PRIu64 " deaths, %" PRIu64 " blocks, %.3f s, %.0f records/s",
-             t->records, t->bytes_in, t->bytes_out, t->failed, t->lost, w->workers, t->died, t->blocks, seconds,
-             seconds > 0 ? (double)t->records / seconds : 0);
-}
-
-static double seconds(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static int run_all(const struct call_run *run, struct call_source *source, int out, unsigned workers)
 {
     const struct batch *batch = run->batch;
-    struct wheel w = { .run = run, .workers = workers, .source = source };
+    struct wheel w = { .run = run, .workers = workers, .source = source, .begun = seconds(), .all = call_source_all(source) };
     pmap_options options = PMAP_OPTIONS_INIT;
-    double begun = seconds();
     int result = 1;
 
     options.workers = workers;
@@ -271,8 +271,9 @@ static int run_all(const struct call_run *run, struct call_source *source, int o
     if (w.blocks) {
         turn(&w);
         result = status(&w);
+        call_show(batch, call_blocks_totals(w.blocks), w.all, seconds() - w.begun, true);
         if (call_source_changed(source)) result = 1;
-        if (batch->stats) show_stats(&w, seconds() - begun);
+        if (batch->stats) call_show_stats(call_blocks_totals(w.blocks), workers, seconds() - w.begun);
     }
     if (result == 1 || interrupts > 1) pmap_pool_terminate(w.pool, 0);
     else if (pmap_pool_close(w.pool)) complain("%s", pmap_error());

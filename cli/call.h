@@ -141,6 +141,7 @@ struct call_source *call_source_open(const struct call_run *run);
 enum call_took call_source_take(struct call_source *source, struct call_slot *slot, uint64_t bytes, bool idle);
 int call_source_fd(const struct call_source *source);
 uint64_t call_source_left(const struct call_source *source); /* bytes of the mapped file that is cut; 0 where that is not known */
+uint64_t call_source_all(const struct call_source *source);  /* the same of all files */
 /* After a message true: a mapped file is no longer what it was. */
 bool call_source_changed(const struct call_source *source);
 bool call_source_has(const struct call_source *source, dev_t device, ino_t inode);
@@ -151,7 +152,7 @@ struct call_blocks;
 
 struct call_totals {
     uint64_t records, failed, lost; /* lost: whose worker died, or was killed for their slowness */
-    uint64_t unreadable, died, blocks, bytes_in, bytes_out; /* died: workers */
+    uint64_t unreadable, died, blocks, bytes_in, bytes_out; /* died: workers; all but that of what has been printed */
 };
 
 struct call_blocks *call_blocks_open(const struct call_run *run, pmap_pool *pool, int out, const char *out_name);
@@ -168,5 +169,12 @@ int call_blocks_deadline(struct call_blocks *blocks);
 bool call_blocks_error(const struct call_blocks *blocks);       /* after a message: nothing can go on */
 const struct call_totals *call_blocks_totals(const struct call_blocks *blocks);
 void call_blocks_close(struct call_blocks *blocks);
+
+/* ---- call_show.c: what is said meanwhile, where --bar, --eta or --progress ask for it ---- */
+
+/* all: bytes of all inputs, 0 = not known.  In how many seconds it wants to be called again; negative: never. */
+double call_show(const struct batch *batch, const struct call_totals *totals, uint64_t all, double since_start, bool last);
+void call_show_hide(void);                                      /* before anything else is written to a terminal */
+void call_show_stats(const struct call_totals *totals, unsigned workers, double seconds);
 
 #endif

@@ -328,8 +328,6 @@ void call_blocks_add(struct call_blocks *b)
     k->futile = k->block_deaths = 0;
     k->cut = false;
     k->whole = s->end - s->begin;
-    b->totals.blocks++;
-    b->totals.bytes_in += k->whole;
     todo_add(k, (struct todo){ .begin = s->begin, .end = s->end, .scan = s->scan, .quoted = s->quoted });
     go_on(k);
 }
@@ -380,6 +378,7 @@ static bool print(struct call_blocks *b, const char *text, uint64_t bytes)
         if (n < 0 && errno == EAGAIN) (void)poll(&(struct pollfd){ .fd = b->out, .events = POLLOUT }, 1, -1);
         if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (n < 0) {
+            call_show_hide();
             if (!b->error) complain("%s: cannot be written: %s", b->out_name, strerror(errno));
             b->error = true;
             return false;
@@ -414,6 +413,7 @@ static void report(struct call_blocks *b, const struct block *k, const struct ca
         snprintf(what, sizeof what, "its worker was ended by SIG%s (%s)", signal ? signal : "?", strsignal(f->value));
     }
     if (f->attempts > 1) snprintf(times, sizeof times, ", %u times", f->attempts);
+    call_show_hide();
     complain("%s: %s: %s%s", name, where, what, times);
 }
 
@@ -451,6 +451,8 @@ static void finish(struct call_blocks *b, struct block *k)
     }
     b->number += k->records;
     b->totals.records += k->records;
+    b->totals.bytes_in += k->whole;
+    b->totals.blocks++;
     if (s->text == s->in) trim(s->in, s->bytes);
     if (k->cut) b->cut = true;
 }

@@ -142,6 +142,17 @@ uint64_t call_source_left(const struct call_source *s)
     return in && in->data ? in->size - in->at : 0;
 }
 
+uint64_t call_source_all(const struct call_source *s)
+{
+    uint64_t all = 0;
+
+    for (const struct call_input *in = s->input; in < s->input + s->inputs; in++) {
+        if (!in->data) return 0;
+        all += in->size;
+    }
+    return all;
+}
+
 /* ---- Records of a text whose first byte begins one ---- */
 
 static void scan_to(struct call_scan *scan, const struct batch *batch, const char *text, uint64_t to, bool final)

@@ -252,6 +252,7 @@ timeout 60 "$PARMAP" call "$dir/call.so:copy" "$dir/lines" >&- 2>"$dir/err"
 says err 'Broken pipe' 'a reader that has gone'
 timeout 60 "$PARMAP" call "$dir/call.so:copy" <&- 2>"$dir/err"; [ $? -eq 1 ] || complain 'closed standard input: expected status 1'
 call 0 nothing --stats "$dir/lines"; says err '40000 records' '--stats'
+call 0 nothing --progress "$dir/lines"; says err '40000 records (100 %)' '--progress'
 
 # ---- what happens while it runs.  A record "gate" ends when this shell has opened and closed $GATE.
 mkfifo "$GATE"
