@@ -170,6 +170,9 @@ bool call_blocks_error(const struct call_blocks *blocks);       /* after a messa
 const struct call_totals *call_blocks_totals(const struct call_blocks *blocks);
 void call_blocks_close(struct call_blocks *blocks);
 
+/* ---- call_report.c: a failure of the block that is in the slot, before which its input has had so many records ---- */
+void call_report(const struct batch *batch, const struct call_slot *slot, uint64_t before, const struct call_failure *failure);
+
 /* ---- call_show.c: what is said meanwhile, where --bar, --eta or --progress ask for it ---- */
 
 /* all: bytes of all inputs, 0 = not known.  In how many seconds it wants to be called again; negative: never. */

@@ -10,7 +10,6 @@
 #include "cli/words.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -390,33 +389,6 @@ static bool print(struct call_blocks *b, const char *text, uint64_t bytes)
     return true;
 }
 
-static void report(struct call_blocks *b, const struct block *k, const struct call_failure *f)
-{
-    const char *name = strcmp(k->slot->input->name, "-") ? k->slot->input->name : "standard input", *signal;
-    const struct batch *batch = b->run->batch;
-    char where[80], what[200], times[40] = "";
-
-    if (f->number)
-        snprintf(where, sizeof where, "%s %" PRIu64 " (byte %" PRIu64 ")", batch->record || batch->csv ? "record" : "line",
-                 b->number + f->number, k->slot->offset + f->begin);
-    else snprintf(where, sizeof where, "the block at byte %" PRIu64, k->slot->offset + f->begin);
-    switch (f->cause) {
-    case CALL_CODE: snprintf(what, sizeof what, "failed with %d%s%s", f->value, f->text[0] ? ": " : "", f->text); break;
-    case CALL_EXIT: snprintf(what, sizeof what, "its worker exited with status %d", f->value); break;
-    case CALL_TIMEOUT: snprintf(what, sizeof what, "took longer than %g s", batch->timeout.value); break;
-    case CALL_MEMORY: snprintf(what, sizeof what, "its worker was ended for want of memory"); break;
-    case CALL_QUOTE: snprintf(what, sizeof what, "has a quote that nothing closes"); break;
-    case CALL_LARGE: snprintf(what, sizeof what, "there is not enough room for its output"); break;
-    case CALL_LOST: snprintf(what, sizeof what, "cannot be read, nor what is behind it: SIGBUS"); break;
-    case CALL_SIGNAL:
-        signal = sigabbrev_np(f->value);
-        snprintf(what, sizeof what, "its worker was ended by SIG%s (%s)", signal ? signal : "?", strsignal(f->value));
-    }
-    if (f->attempts > 1) snprintf(times, sizeof times, ", %u times", f->attempts);
-    call_show_hide();
-    complain("%s: %s: %s%s", name, where, what, times);
-}
-
 static int by_number(const void *a, const void *b)
 {
     const struct call_failure *x = a, *y = b;
@@ -440,12 +412,12 @@ static void finish(struct call_blocks *b, struct block *k)
         enum call_cause cause = k->failure[i].cause;
 
         if (cause == CALL_LOST) {
-            if (b->unreadable != s->input) report(b, k, &k->failure[i]); /* once a file is enough */
+            if (b->unreadable != s->input) call_report(b->run->batch, s, b->number, &k->failure[i]); /* once a file is enough */
             b->unreadable = s->input;
             b->totals.unreadable++;
             continue;
         }
-        report(b, k, &k->failure[i]);
+        call_report(b->run->batch, s, b->number, &k->failure[i]);
         if (cause == CALL_CODE || cause == CALL_QUOTE || cause == CALL_LARGE) b->totals.failed++;
         else b->totals.lost++;
     }
