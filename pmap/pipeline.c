@@ -170,6 +170,9 @@ static int attend(struct pmap_pipeline *p, bool late)
     int worked = 0;
     for (size_t i = 0; i < p->count; i++) {
         pmap_pool *pool = p->stage[i].pool;
+        /* Readable, and nothing has finished: that is how a supervisor's death shows, and it stays so until there is another. */
+        if (p->poll[i].revents && pool->ops->watch) (void)pool->ops->watch(pool->executor);
+        p->poll[i].revents = 0;
         int e = pool->ops->attend(pool->executor, late);
         if (e == -EPIPE) {
             char what[60];
