@@ -12,8 +12,10 @@
 #include "pmap/command.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -28,6 +30,8 @@
 #include "shm/size.h"
 
 #define SCRATCH 16384u
+#define PIPE_STANDARD 65536u      /* what the kernel gives */
+#define PIPE_LARGE (256 << 10)    /* a tenth less CPU time to feed wc; 1 MiB is no better */
 #define A_STEP ((size_t)1 << 20)  /* bytes a stream in one step: then time-outs have their turn */
 #define LOOK_NS INT64_C(10000000) /* how often to look at most, where nothing tells */
 #define BRIEF_NS INT64_C(3000000) /* a command that ends before is read when it has: its pipes need no watching */
@@ -65,14 +69,32 @@ static ssize_t write_quietly(int fd, const char *data, size_t bytes)
     return n;
 }
 
+/* A part of the input could not be handed over, though the command wanted it. */
+static void starve(pmap_command *c, int e)
+{
+    if (c->error) return;
+    c->error = e == EFAULT ? PMAP_EINVAL : PMAP_ESYSTEM;
+    if (asprintf(&c->text, "byte %zu of a command's input cannot be written: %s%s", c->written, strerror(e),
+                 e == EFAULT ? "; is it a mapping of a file that has become shorter?" : "") < 0)
+        c->text = NULL;
+}
+
 static void feed(pmap_command *c)
 {
     if (c->fd[0] < 0 || !c->fed) return;
+    /* Each time that a full pipe has room again costs two processes a turn.  Where this is refused, it is as large as it is. */
+    if (c->written == 0 && c->input_bytes > PIPE_STANDARD) (void)fcntl(c->fd[0], F_SETPIPE_SZ, PIPE_LARGE);
     while (c->written < c->input_bytes) {
-        ssize_t n = write_quietly(c->fd[0], c->input + c->written, pm_size_min(c->input_bytes - c->written, A_STEP));
-        if (n >= 0) c->written += (size_t)n;
-        else if (errno == EAGAIN) return;
-        else if (errno != EINTR) break; /* EPIPE: it wants no more */
+        size_t some = pm_size_min(c->input_bytes - c->written, A_STEP);
+        ssize_t n = write_quietly(c->fd[0], c->input + c->written, some);
+        if (n >= 0) {
+            c->written += (size_t)n;
+            if ((size_t)n < some) return; /* full; or the rest cannot be read, as the next write tells */
+        } else if (errno == EAGAIN) return;
+        else if (errno != EINTR) {
+            if (errno != EPIPE) starve(c, errno); /* EPIPE: it wants no more */
+            break;
+        }
     }
     pm_command_shut(c, &c->fd[0]);
 }

@@ -927,7 +927,8 @@ PMAP_API int pmap_command_status(const pmap_command *command, int index, pmap_st
 
 /* Was all well?  0, or what went wrong with names in the text: PMAP_ESTATUS (another status than 0, a signal, its
  * time-out), PMAP_ETOOBIG, PMAP_ENOMEM (for what it wrote); of one that pmap_commands could not start the error of
- * the start, or PMAP_ECANCELLED. PMAP_EINVAL when it has not ended.  Does not block. */
+ * the start, or PMAP_ECANCELLED. PMAP_EINVAL when it has not ended, or when part of `input` was no memory that can be
+ * read, such as a mapping of a file that has become shorter; PMAP_ESYSTEM when it could not be written.  Does not block. */
 PMAP_API int pmap_command_check(const pmap_command *command);
 
 /* options->user.  NULL for NULL. */

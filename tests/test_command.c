@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -263,6 +264,54 @@ static void reader_gone(const struct pm_path *path)
     free(text);
     assert_int_equal(sigpending(&waiting), 0);
     assert_false(sigismember(&waiting, SIGPIPE));
+}
+
+/* Large input has a larger pipe, where the system gives this process one. */
+static void large_pipe(const struct pm_path *path)
+{
+    static char in[1 << 20];
+    pmap_command *c;
+    int own[2];
+    (void)path;
+    assert_int_equal(pipe(own), 0);
+    int standard = fcntl(own[1], F_GETPIPE_SZ), larger = fcntl(own[1], F_SETPIPE_SZ, 4 * standard);
+    assert_int_equal(close(own[0]) | close(own[1]), 0);
+    for (int large = 0; large < 2; large++) {
+        pmap_command_options o = options(ARGV("sleep", "60"));
+        o.input = in;
+        o.input_bytes = large ? sizeof in : 1000000 / 16;
+        EXPECT(pmap_command_start(&c, &o), 0);
+        EXPECT(pmap_command_poll(c), 0);
+        int fd = pmap_command_fd(c, 0);
+        if (!large) EXPECT(fd, PMAP_EINVAL); /* all of it went in, and the pipe was closed */
+        else if (larger > 0) assert_true(fcntl(fd, F_GETPIPE_SZ) > standard);
+        if (fd >= 0) assert_int_equal(close(fd), 0);
+        EXPECT(pmap_command_close(c), 0);
+    }
+}
+
+/* Input that somebody has taken away: a mapping of a file that was made shorter. */
+static void lost_input(const struct pm_path *path)
+{
+    pmap_command *c;
+    int fd = memfd_create("input", MFD_CLOEXEC);
+    (void)path;
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, BIG), 0);
+    void *in = mmap(NULL, BIG, PROT_READ, MAP_SHARED, fd, 0);
+    assert_ptr_not_equal(in, MAP_FAILED);
+    for (off_t left = 0; left <= 1 << 20; left += 1 << 20) {
+        assert_int_equal(ftruncate(fd, left), 0);
+        pmap_command_options o = options(ARGV("wc", "-c"));
+        o.input = in;
+        o.input_bytes = BIG;
+        EXPECT(pmap_command_run(&o, &c), PMAP_EINVAL);
+        EXPECT_TEXT(left ? "byte 1048576 of" : "byte 0 of");
+        EXPECT_TEXT("shorter");
+        assert_int_equal(atoi(pmap_command_output(c, 1, NULL)), left);
+        EXPECT(pmap_command_close(c), 0);
+    }
+    assert_int_equal(munmap(in, BIG) | close(fd), 0);
 }
 
 static void bounded_output(const struct pm_path *path)
@@ -553,6 +602,8 @@ static const struct pm_path_test tests[] = {
     {"crossing", crossing, PM_ON_NONE},
     {"big_both_ways", big_both_ways, PM_ON_NONE},
     {"reader_gone", reader_gone, PM_ON_NONE},
+    {"large_pipe", large_pipe, PM_ON_NONE},
+    {"lost_input", lost_input, PM_ON_NONE},
     {"bounded_output", bounded_output, PM_ON_NONE},
     {"taken_pipes", taken_pipes, PM_ON_NONE},
     {"statuses", statuses, PM_ON_NONE},
