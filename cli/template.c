@@ -37,6 +37,7 @@ struct template {
     size_t parts, words, part_room, word_room;
     bool counts_all;  /* {1} {2} ... count the values of the whole group */
     bool repeats;     /* longer words a row, not values side by side */
+    bool plain;       /* there are no values */
     bool replaces, uses_slot;
     char *line;       /* shell: what the parts point into */
 };
@@ -54,6 +55,7 @@ static bool meaning(const struct template *t, const char *text, size_t bytes, st
         part->kind = text[0] == '#' ? SEQUENCE : SLOT;
         return true;
     }
+    if (t->plain) return false;
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         size_t n = bytes - shapes[s].bytes, digits = 0;
         bool minus;
@@ -189,12 +191,14 @@ static int read_line(struct template *t, char *const *words, size_t n, const cha
     return at ? 0 : -1;
 }
 
-struct template *template_make(const struct batch *batch, char *const *words, size_t nwords, bool append, const struct args_reader *names)
+static struct template *make(const struct batch *batch, char *const *words, size_t nwords, bool append, const struct args_reader *names,
+                             bool plain)
 {
     struct template *t = calloc(1, sizeof *t);
     const char *all;
 
     if (!t) goto fail;
+    t->plain = plain;
     if (batch->replace && *batch->replace) t->replace = batch->replace;
     all = t->replace ? t->replace : "{}";
     t->batch = batch;
@@ -214,6 +218,16 @@ fail:
     complain("not enough memory for the command");
     template_free(t);
     return NULL;
+}
+
+struct template *template_make(const struct batch *batch, char *const *words, size_t nwords, bool append, const struct args_reader *names)
+{
+    return make(batch, words, nwords, append, names, false);
+}
+
+struct template *template_make_plain(const struct batch *batch, char *const *words, size_t nwords)
+{
+    return make(batch, words, nwords, false, NULL, true);
 }
 
 void template_free(struct template *t)

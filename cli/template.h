@@ -18,6 +18,8 @@ struct template;
  * For a tag or a file's name give a copy of the batch without shell, and put blanks between the words that come.  NULL: no memory, after
  * a message. */
 struct template *template_make(const struct batch *batch, char *const *words, size_t nwords, bool append, const struct args_reader *names);
+/* For commands without values: only {#} and {%} mean something, so that the a{3} of a regular expression stays what it is. */
+struct template *template_make_plain(const struct batch *batch, char *const *words, size_t nwords);
 void template_free(struct template *t);
 
 bool template_uses_slot(const struct template *t);      /* {%} */

@@ -336,6 +336,26 @@ static void not_appended(void **state)
     template_free(t);
 }
 
+/* Where there are no values, braces are text, but for the number and the slot. */
+static void plain(void **state)
+{
+    struct batch b = { .delimiter = '\n' };
+    char *words[] = { "grep", "a{3}{}", "{1}", "{#}-{%}-{.}" }, **argv;
+    struct args none = { .rows = 0 };
+    struct template *t = template_make_plain(&b, words, 4);
+    size_t bytes;
+
+    (void)state;
+    assert_true(template_uses_slot(t));
+    assert_int_equal(template_fill(t, &none, 7, 2, &argv, &bytes), 0);
+    assert_string_equal(argv[1], "a{3}{}");
+    assert_string_equal(argv[2], "{1}");
+    assert_string_equal(argv[3], "7-2-{.}");
+    assert_null(argv[4]);
+    free(argv);
+    template_free(t);
+}
+
 /* As long as said: /bin/true with so many bytes starts, with a page more for each word it may not.  The figure is the system's own. */
 static void most(void **state)
 {
@@ -404,6 +424,7 @@ int main(void)
         CLI_TEST(zero_bytes),
         CLI_TEST(questions),
         CLI_TEST(not_appended),
+        CLI_TEST(plain),
         CLI_TEST(most),
         CLI_TEST(shown),
     };
