@@ -91,7 +91,7 @@ struct batch {
  * nothing of the kind: the caller keeps the number that it has (the command line was checked, so that it has one). */
 unsigned batch_jobs(const char *jobs, unsigned cpus);
 
-/* run.c, pipe.c, call.c: carry it out.  The exit status of the program. */
+/* run.c (run and pipe), call.c: carry it out.  The exit status of the program. */
 int batch_run(const struct batch *batch);
 int batch_pipe(const struct batch *batch);
 int batch_call(const struct batch *batch);

@@ -10,13 +10,14 @@
 #include "cli/words.h"
 
 #define LONGEST_DELAY_S 3600.0
-#define SHELL_FAILS 127
+#define BLOCKS_AHEAD 2 /* of pipes, that are read while others are worked on */
 
 void job_free(struct run *r, struct job *job)
 {
     if (!job) return;
     control_slot_back(r, job->slot);
     output_discard(job->stream);
+    blocks_give_back(r->blocks, job->block);
     free(job->argv);
     free(job->tag);
     free(job);
@@ -85,18 +86,29 @@ static int from_log(struct run *r, struct job *job)
     return 1;
 }
 
+/* What the next job is to be about: arguments, or its standard input.  As args_next() says. */
+static int take(struct run *r, struct job *job, struct args *args)
+{
+    if (r->reader) return args_next(r->reader, args, false, r->batch->fill ? job_fits : NULL, r);
+    int got = blocks_next(r->blocks, &job->block);
+    if (got == 1) job->sent = job->block->bytes;
+    return got;
+}
+
 int job_next(struct run *r, struct job **out)
 {
+    /* Blocks wait in memory: for their jobs, and for jobs that are to be run again. */
+    if (r->blocks && blocks_held(r->blocks) >= r->at_once + BLOCKS_AHEAD) return 0;
     for (;;) {
-        struct args args;
+        struct args args = {.rows = 0};
         struct job *job = calloc(1, sizeof *job);
         int got;
         if (!job) {
             complain("not enough memory for a job");
             return -1;
         }
-        if (r->reader) {
-            got = args_next(r->reader, &args, false, r->batch->fill ? job_fits : NULL, r);
+        if (r->reader || r->blocks) {
+            got = take(r, job, &args);
             if (got == 2) {
                 r->hungry = true;
                 free(job);
@@ -108,7 +120,7 @@ int job_next(struct run *r, struct job **out)
                     r->skipped++;
                     got = output_skip(r->output, job->seq);
                     args_free(&args);
-                    free(job);
+                    job_free(r, job);
                     if (got) return -1;
                     continue;
                 }
@@ -147,6 +159,10 @@ int job_start(struct run *r, struct job *job)
     o.cpu = control_cpu(r, job->slot);
     o.memory = b->memory;
     o.tied = 1;
+    if (job->block) {
+        o.input = job->block->data;
+        o.input_bytes = job->block->bytes;
+    }
     if (b->grouping != OUTPUT_UNGROUPED) {
         o.out.to = o.err.to = PMAP_IO_PIPE;
         o.output = take_output;
@@ -194,8 +210,8 @@ static int could_not(int error)
 static int hand_on(struct run *r, struct job *job, const pmap_status *status, int error)
 {
     const struct batch *b = r->batch;
-    struct entry entry = {.seq = job->seq, .start = since_1970() - status->wall_s, .runtime = status->wall_s, .received = job->received,
-                          .user = status->user_s, .system = status->system_s, .maxrss = status->maxrss};
+    struct entry entry = {.seq = job->seq, .start = since_1970() - status->wall_s, .runtime = status->wall_s,
+                          .sent = job->sent, .received = job->received, .user = status->user_s, .system = status->system_s, .maxrss = status->maxrss};
     if (error && error != PMAP_ESTATUS) entry.exit_value = could_not(error);
     else if (status->cause == PMAP_CAUSE_TIMEOUT) entry.exit_value = -1; /* GNU parallel's way */
     else if (status->cause == PMAP_CAUSE_EXIT) entry.exit_value = status->value;

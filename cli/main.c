@@ -40,7 +40,7 @@ int main(int argc, char **argv)
     } else {
         switch (settings.command) {
         case COMMAND_RUN: return batch_run(&settings.batch);
-        case COMMAND_PIPE: break; /* BATCH */
+        case COMMAND_PIPE: return batch_pipe(&settings.batch);
         case COMMAND_CALL: return batch_call(&settings.batch);
         case COMMAND_BENCH: return bench(&settings);
         case COMMAND_INFO: return info();

@@ -39,7 +39,7 @@ void progress_show(struct run *r, double now, bool last)
     if (!wanted(b) || (!last && now - r->last_shown < (terminal ? OFTEN_S : SELDOM_S))) return;
     r->last_shown = now;
     char text[1024];
-    size_t all = r->reader && r->read_all ? r->seq - r->skipped : r->reader ? args_total(r->reader) : 0, failed = r->failed;
+    size_t all = (r->reader || r->blocks) && r->read_all ? r->seq - r->skipped : r->reader ? args_total(r->reader) : 0, failed = r->failed;
     double share = all ? (double)r->done / (double)all : 0;
     int n = all ? snprintf(text, sizeof text, "%zu of %zu done (%.0f %%)", r->done, all, 100 * share)
                 : snprintf(text, sizeof text, "%zu done", r->done);

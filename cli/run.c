@@ -170,7 +170,7 @@ static void wait_some(struct run *r, int signals, double again)
 {
     struct pollfd p[3] = {{signals, POLLIN, 0}, {pmap_commands_fd(r->set), POLLIN, 0}, {-1, POLLIN, 0}};
     double now = run_clock(), ms = TICK_MS;
-    if (r->hungry && r->reader) p[2].fd = args_fd(r->reader);
+    if (r->hungry) p[2].fd = r->reader ? args_fd(r->reader) : blocks_fd(r->blocks);
     if (again < now + ms / 1000) ms = again > now ? (again - now) * 1000 + 1 : 0;
     (void)poll(p, 3, (int)ms);
     if (p[0].revents) hear(r, signals);
@@ -206,21 +206,26 @@ static void loop(struct run *r, int signals)
 
 static int open_words(struct run *r)
 {
-    static char standard[] = "{}";
+    static char values[] = "{}", number[] = "{#}";
     const struct batch *b = r->batch;
     r->shell = b->shell || b->resume == RETRY_FAILED;
     r->most_bytes = r->shell ? TEMPLATE_MOST_WORD : template_most();
     if (b->most_chars && b->most_chars < r->most_bytes) r->most_bytes = b->most_chars;
     if (b->resume == RETRY_FAILED) return 0;
-    r->reader = args_open(b);
-    if (r->reader) r->words = template_make(b, b->words, b->nwords, true, r->reader);
+    if (r->pipe) {
+        r->blocks = blocks_open(b);
+        if (r->blocks) r->words = template_make_plain(b, b->words, b->nwords);
+    } else {
+        r->reader = args_open(b);
+        if (r->reader) r->words = template_make(b, b->words, b->nwords, true, r->reader);
+    }
     if (!r->words) return -1;
     if (b->tag || b->tagstring) {
         r->tag_batch = *b;
         r->tag_batch.shell = false;
         r->tag_batch.fill = FILL_NONE;
-        r->tag_word[0] = b->tagstring ? (char *)(uintptr_t)b->tagstring : standard;
-        r->tag = template_make(&r->tag_batch, r->tag_word, 1, false, r->reader);
+        r->tag_word[0] = b->tagstring ? (char *)(uintptr_t)b->tagstring : r->pipe ? number : values;
+        r->tag = r->pipe ? template_make_plain(&r->tag_batch, r->tag_word, 1) : template_make(&r->tag_batch, r->tag_word, 1, false, r->reader);
         if (!r->tag) return -1;
     }
     return 0;
@@ -256,6 +261,7 @@ static void close_all(struct run *r)
     template_free(r->words);
     template_free(r->tag);
     args_close(r->reader);
+    blocks_close(r->blocks);
     control_end(r);
 }
 
@@ -266,11 +272,12 @@ static void say_stats(const struct run *r)
             r->failed, (size_t)r->at_once);
 }
 
-int batch_run(const struct batch *batch)
+static int carry_out(const struct batch *batch, bool pipe)
 {
     static struct run run;
     struct run *r = &run;
     sigset_t before;
+    r->pipe = pipe;
     r->batch = batch;
     r->own_status = -1;
     int error = open_words(r); /* which may wait for input, and ends with Ctrl-C then */
@@ -292,3 +299,6 @@ int batch_run(const struct batch *batch)
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
     return control_status(r);
 }
+
+int batch_run(const struct batch *batch) { return carry_out(batch, false); }
+int batch_pipe(const struct batch *batch) { return carry_out(batch, true); }

@@ -1,5 +1,5 @@
-/* What the parts of `parmap run` share: run.c has the loop, job.c makes, starts and judges jobs, control.c says when and how many, progress.c
- * tells the user. */
+/* What the parts of `parmap run` and `pipe` share: run.c has the loop, job.c makes, starts and judges jobs, control.c says when and how many,
+ * progress.c tells the user. */
 #ifndef CLI_RUN_H
 #define CLI_RUN_H
 
@@ -7,6 +7,7 @@
 
 #include "cli/args.h"
 #include "cli/batch.h"
+#include "cli/blocks.h"
 #include "cli/journal.h"
 #include "cli/output.h"
 #include "cli/template.h"
@@ -22,6 +23,8 @@ struct job {
     char *tag;             /* NULL = none */
     struct stream *stream; /* NULL = its output is not ours */
     uint64_t received;
+    struct input_block *block; /* pipe: its standard input */
+    uint64_t sent;         /* bytes to its standard input */
     double due;            /* of a retry: when, by the clock since boot */
     struct job *next;
 };
@@ -35,11 +38,12 @@ enum stopping {
 struct run {
     const struct batch *batch;
     struct args_reader *reader;    /* NULL: the failed jobs of the log are run again */
+    struct blocks *blocks;         /* pipe */
     size_t log_at;
     struct template *words, *tag;
     struct batch tag_batch;        /* what the tag's template goes by, and its word: they live as long as it */
     char *tag_word[1];
-    bool shell;
+    bool shell, pipe;
     size_t most_bytes, fit_bytes;  /* -X, -m: of a command line; of the group that is being collected */
     struct output *output;
     struct journal *journal;

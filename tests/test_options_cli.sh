@@ -80,6 +80,7 @@ clash 'run --csv -0 echo' --csv '--null (-0)'
 clash 'run -uk echo' '--ungroup (-u)' '--keep-order (-k)'
 clash 'run --tag -u echo' '--ungroup (-u)' --tag
 clash 'pipe --filter -k cat' --filter '--keep-order (-k)'
+refuse 'pipe --joblog x --retry-failed cat' '--retry-failed does not go with pipe'
 refuse 'run --resume echo' '--resume needs --joblog or --results'
 refuse 'run --retry-delay 1 echo' '--retry-delay needs --retries'
 

@@ -1,0 +1,201 @@
+#!/bin/bash
+# `parmap pipe`: blocks that are cut between records and come out complete, once, and in order, from files and pipes; what commands that fail, do
+# not read, or die make of it.  PARMAP names the program.  Prints a line for what fails, and exits non-zero then.  Every command is bounded.
+PARMAP=$(realpath "${PARMAP:-./parmap}")
+dir=$(mktemp -d) || exit 1
+failed=0
+export LC_ALL=C TMPDIR=$dir
+export PARMAP_TEST_MARK=mark-$$-$(basename "$dir")
+cd "$dir" || exit 1
+end() { cd / && rm -rf "$dir"; }
+trap end EXIT
+complain() { echo "test_pipe: $*"; failed=1; }
+
+# Processes of ours that still run.
+left()
+{
+    count=0
+    for process in /proc/[0-9]*; do
+        grep -qs "PARMAP_TEST_MARK=$PARMAP_TEST_MARK" "$process/environ" 2>/dev/null || continue
+        case $(readlink "$process/exe" 2>/dev/null) in *parmap* | *sleep* | *cat) count=$((count + 1)) ;; esac
+    done
+    echo $count
+}
+
+# run EXPECTED-STATUS WORD...: standard input is ours; out and err are then in $dir
+run()
+{
+    expected=$1
+    shift
+    timeout -k 5 60 "$PARMAP" pipe "$@" >out 2>err
+    status=$?
+    [ $status -eq "$expected" ] || { complain "line $(caller | cut -d' ' -f1): parmap pipe $*: status $status, expected $expected"; sed 's/^/    /' err | head -n 5; }
+}
+is() { printf "$1" | cmp -s - "${2:-out}" || { complain "line $(caller | cut -d' ' -f1): ${2:-out} is"; head -c 300 "${2:-out}" | sed 's/^/    /'; }; }
+says() { grep -qe "$2" "$1" || { complain "line $(caller | cut -d' ' -f1): expected '$2' in $1"; head -n 5 "$1" | sed 's/^/    /'; }; }
+same() { cmp -s "$1" "$2" || complain "line $(caller | cut -d' ' -f1): $1 and $2 differ: $(cmp "$1" "$2" 2>&1)"; }
+
+# both EXPECTED-STATUS FILE WORD...: the same from the file, from standard input that is the file, and from a pipe; out is what all of them gave.
+both()
+{
+    status_of=$1 input=$2
+    shift 2
+    run "$status_of" -a "$input" "$@" </dev/null
+    mv out out.file
+    run "$status_of" "$@" <"$input"
+    same out out.file
+    cat "$input" | run "$status_of" "$@"
+    same out out.file
+}
+
+seq 200000 >lines                      # 1.3 MB
+
+# ---- Nothing is lost, doubled or cut, and order holds ----
+head -n 30 lines >few
+for block in 1 7; do
+    both 0 few --block $block -k cat
+    same out few
+done
+for block in 20000 65536 1M 10M; do
+    both 0 lines --block $block -k -j3 cat
+    same out lines
+done
+both 0 lines --block 64Ki -k sh -c 'tail -c 1 | od -An -c'
+[ "$(tr -d ' ' <out | sort -u)" = '\n' ] || complain "blocks do not end with their records: $(sort out | uniq -c)"
+run 0 --block 10k wc -l <lines
+[ "$(awk '{ n += $1 } END { print n }' out)" = 200000 ] && [ "$(wc -l <out)" -gt 100 ] || complain "wc -l: $(head -n 3 out)"
+run 0 -k --block 600k --shell 'head -n 1; echo {#}' <lines
+[ "$(sed -n '2p;4p;6p' out | tr '\n' ' ')" = '1 2 3 ' ] || complain "{#}: $(tr '\n' ' ' <out)"
+
+# ---- Odd ends ----
+: >empty
+both 0 empty cat
+is ''
+printf 'a\nb' >short
+both 0 short -k --block 1 cat
+is 'a\nb'
+both 0 short -k --block 1 wc -c
+is '2\n1\n'
+printf '\n\n\n' >newlines
+both 0 newlines -k --block 2 wc -c
+is '2\n1\n'
+yes '' | head -n 1000000 >newlines
+both 0 newlines -k --block 300k wc -l
+[ "$(awk '{ n += $1 } END { print n }' out)" = 1000000 ] || complain 'empty lines'
+{ echo first; head -c 30000000 /dev/zero | tr '\0' x; printf '\nlast\n'; } >long
+both 0 long -k --block 1k wc -c
+is '6\n30000001\n5\n'
+printf 'a\nb\0c\0d' >zeros
+both 0 zeros -k -0 --block 1 od -An -c
+is '   a  \\n   b  \\0\n   c  \\0\n   d\n'
+printf 'a;b;c' >semicolons
+both 0 semicolons -k -d ';' --block 2 sh -c 'cat; echo'
+is 'a;\nb;\nc\n'
+printf '0123456789' >digits
+both 0 digits -k --records 4 --block 1 sh -c 'cat; echo'
+is '0123\n4567\n89\n'
+both 0 digits -k --records 2 --block 5 sh -c 'cat; echo'
+is '0123\n4567\n89\n'
+printf '>a\nxx\n>b\n\n>c\ny>z\n' >fasta
+both 0 fasta -k --recstart '>' --block 6 wc -c
+is '6\n4\n4\n3\n'
+both 0 fasta -k --recstart '>' --recend '\n' --block 1 sh -c 'tr "\n" .; echo'
+is '>a.xx.\n>b..\n>c.y>z.\n'
+printf 'a--b--c--' >dashes
+both 0 dashes -k --recend=-- --block 1 sh -c 'cat; echo'
+is 'a--\nb--\nc--\n'
+both 0 dashes -k --recend=-- --block 6 sh -c 'cat; echo'
+is 'a--b--\nc--\n'
+# A marker that lies over what is looked at together, and blocks whose last record began far before.
+{ head -c 65530 /dev/zero | tr '\0' y; printf 'END-MARK'; head -c 200000 /dev/zero | tr '\0' z; printf 'END-MARKrest'; } >marks
+for block in 1 65530 65537 65538 265537 265538 265546; do
+    both 0 marks -k --recend END-MARK --block $block wc -c
+    [ $block -lt 200012 ] && is '65538\n200008\n4\n'
+    both 0 marks -k --recstart END-MARK --block $block sh -c 'head -c 8; wc -c'
+    [ $block -gt 70000 ] || [ "$(tr '\n' ' ' <out)" = 'yyyyyyyy65522 END-MARK200000 END-MARK4 ' ] || complain "recstart, block $block: $(cat out)"
+done
+# Several files: no block has bytes of two.
+printf 'a\nb' >one
+printf 'c\nd\n' >two
+run 0 -k -a one -a two sh -c 'cat; echo .' </dev/null
+is 'a\nb.\nc\nd\n.\n'
+run 0 -k cat :::: one two - <lines
+cat one two lines | cmp -s - out || complain ':::: one two -'
+# Only from where standard input is; and whoever reads on finds the end.
+{ read -r _; timeout 20 "$PARMAP" pipe -k cat; cat; } <lines >out 2>err
+tail -n +2 lines | cmp -s - out || complain 'standard input that was read before'
+# Files that say nothing of their size.
+run 0 -k -a /proc/self/status cat </dev/null
+says out '^Name:'
+# A FIFO, and a pipe that delivers slowly.
+mkfifo fifo
+(timeout 20 sh -c 'cat lines >fifo' &)
+run 0 -k --block 100k -a fifo cat </dev/null
+same out lines
+( printf 'one\ntw'; timeout 20 sh -c 'until [ -s got ]; do sleep 0.02; done'; printf 'o\nthree\n' ) | timeout 30 "$PARMAP" pipe -k --block 4 cat | { read -r x; echo "$x" >got; cat >>got; }
+is 'one\ntwo\nthree\n' got
+run 1 -a no-such-file cat </dev/null
+says err no-such-file
+run 1 -a "$dir" cat </dev/null
+says err irectory
+run 2 </dev/null
+
+# A file that becomes shorter while it is read: said, and no crash.
+seq 3000000 >shrinks
+run 1 -a shrinks -j1 --block 1M --shell 'cat >/dev/null; : >shrinks' </dev/null
+says err 'shrinks: cannot be read: it has become shorter'
+seq 3000000 >shrinks
+run 123 -a shrinks -j1 --block 100M --shell ': >shrinks; cat >/dev/null' </dev/null
+says err 'job 1: byte [0-9]* of a command.s input cannot be written'
+
+# ---- Commands that do not do as they should ----
+run 0 -k --block 100k -a lines head -c 1 </dev/null
+[ "$(wc -c <out)" -ge 12 ] || complain "head -c 1: $(wc -c <out)"
+run 0 --block 100k true <lines
+yes | timeout 20 "$PARMAP" pipe --halt now,fail=1 sh -c 'exit 9' >out 2>err
+[ "${PIPESTATUS[1]}" = 9 ] || complain "--halt now of an endless input: ${PIPESTATUS[1]}"
+run 123 -k --block 500k --shell 'cat; [ {#} != 2 ]' <lines
+same out lines
+run 125 --block 500k --shell '[ {#} != 2 ] || kill -9 $$; cat >/dev/null' <lines
+run 125 --timeout 0.3 sleep 20 <two
+run 127 no-such-program-here <lines
+rm -f n.*
+run 0 -k --retries 3 --block 500k --shell 'cat; echo x >>n.{#}; [ $(wc -l <n.{#}) -eq {#} ]' <lines
+same out lines
+cat lines | run 0 -k --retries 3 -j1 --retry-delay 0.05 --block 100k --shell 'cat; echo x >>n.{#}; [ $(wc -l <n.{#}) -ge 2 ]'
+same out lines
+run 0 -k --tag cat <two
+is '1\tc\n1\td\n'
+run 0 -k sed -nE '/^1{3}/p' <lines
+[ "$(wc -l <out)" = "$(grep -cE '^1{3}' lines)" ] || complain 'an {3} of a regular expression was replaced'
+
+# Blocks of a pipe are few at a time, also while they wait to be run again: 5 MB each, 100 MB in all.
+rm -f tried.*
+head -c 100000000 /dev/zero | run 0 -j2 --records 100 --block 5M --retries 2 --retry-delay 0.1 --shell 'cat >/dev/null; sed -n "s/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p" /proc/$PPID/status; [ -e tried.{#} ] || { : >tried.{#}; exit 1; }'
+[ "$(sort -n out | tail -n 1)" -lt 60000 ] && [ "$(wc -l <out)" = 20 ] || complain "memory for blocks: $(sort -n out | tail -n 1) KiB, $(wc -l <out) blocks"
+
+# ---- The log ----
+run 0 -k --joblog log --block 500k cat <lines
+[ "$(awk -F'\t' 'NR > 1 { s += $5; r += $6 } END { print s, r }' log)" = "$(wc -c <lines) $(wc -c <lines)" ] || complain "Send and Receive: $(cut -f5,6 log)"
+rm -f log2 result
+touch result
+for delay in 0.02 0.05 0.11 0.03 0.17 0.07 60; do
+    { timeout -s KILL $delay "$PARMAP" pipe -k -j3 --block 30k --resume --joblog log2 -a lines sh -c 'cat; sleep 0.003' >>result 2>err </dev/null; } 2>killed
+    status=$?
+done
+[ $status -eq 0 ] || complain "the last --resume ended with $status: $(cat err)"
+same result lines
+run 2 --retry-failed --joblog log2 cat <lines
+
+# ---- Real work ----
+for i in $(seq 30); do cat lines; echo "needle $i"; done >text
+run 0 -k -a text --block 1M --shell 'grep needle; [ $? -le 1 ]' </dev/null
+grep needle text >expected
+same out expected
+gzip -c lines >lines.gz
+run 0 -k --block 300k gzip -c <lines
+gzip -dc out | cmp -s - lines || complain 'gzip of blocks is not gzip of the whole'
+
+for _ in $(seq 200); do [ "$(left)" -eq 0 ] && break; sleep 0.02; done
+[ "$(left)" -eq 0 ] || complain "$(left) processes are left"
+exit $failed
