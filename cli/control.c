@@ -33,7 +33,7 @@ int control_begin(struct run *r)
     r->cpus = pmap_cpus();
     set_jobs(r);
     bool slots = b->pin || (r->words && template_uses_slot(r->words)) || (r->tag && template_uses_slot(r->tag));
-    r->one_by_one = slots || b->delay > 0 || b->load > 0 || b->memfree > 0 || b->timeout.percent || b->halt != HALT_NEVER;
+    r->one_by_one = slots || b->filter || b->delay > 0 || b->load > 0 || b->memfree > 0 || b->timeout.percent || b->halt != HALT_NEVER;
     if (slots && !(r->slots = calloc(RUN_SLOTS, 1))) {
         complain("not enough memory");
         return -1;

@@ -139,6 +139,24 @@ int job_next(struct run *r, struct job **out)
     }
 }
 
+int job_filter(struct run *r, struct job **out)
+{
+    struct args args = {.rows = 0};
+    struct job *job = calloc(1, sizeof *job);
+    if (!job) {
+        complain("not enough memory for a job");
+        return -1;
+    }
+    job->seq = ++r->seq;
+    job->slot = control_slot(r);
+    if (make(r, &args, job)) {
+        job_free(r, job);
+        return -1;
+    }
+    *out = job;
+    return 0;
+}
+
 /* ---- Started ---- */
 
 static void take_output(void *user, int number, const char *data, size_t bytes)
@@ -159,7 +177,10 @@ int job_start(struct run *r, struct job *job)
     o.cpu = control_cpu(r, job->slot);
     o.memory = b->memory;
     o.tied = 1;
-    if (job->block) {
+    if (r->filters) {
+        o.in.to = PMAP_IO_FD;
+        o.in.fd = job->input;
+    } else if (job->block) {
         o.input = job->block->data;
         o.input_bytes = job->block->bytes;
     }
@@ -239,6 +260,11 @@ int job_ended(struct run *r, pmap_command *command)
     if (error && error != PMAP_ESTATUS && error != PMAP_ECANCELLED) complain("job %zu: %s", job->seq, pmap_error());
     (void)pmap_command_close(command);
 
+    bool early = r->filters && filters_ended(r, job);
+    if (early && (!error || error == PMAP_ESTATUS))
+        complain("filter %zu ended before its input did: the %llu bytes that it was given may be lost", job->seq,
+                 (unsigned long long)job->sent);
+
     /* Taken back, or ended by us because the run ends: it is as if it had not been begun, and --resume runs it. */
     if (error == PMAP_ECANCELLED || (error && r->stopping == STOP_NOW && status.cause == PMAP_CAUSE_CANCELLED)) {
         job_free(r, job);
@@ -250,7 +276,7 @@ int job_ended(struct run *r, pmap_command *command)
         return 0;
     }
     int e = hand_on(r, job, &status, error);
-    control_judge(r, &status, error, error == 0);
+    control_judge(r, &status, error, error == 0 && !early);
     job_free(r, job);
     return e;
 }

@@ -69,6 +69,10 @@ static void fill(struct run *r, double *again)
     double now = run_clock();
     r->hungry = false;
     control_look(r, now);
+    if (r->filters) {
+        if (filters_feed(r, now, again)) fail(r);
+        return;
+    }
     while (r->stopping == STOP_NOT && control_room(r, now, again)) {
         struct job *job = NULL;
         int got = choose(r, now, again, &job);
@@ -168,11 +172,12 @@ static void hear(struct run *r, int fd)
 
 static void wait_some(struct run *r, int signals, double again)
 {
-    struct pollfd p[3] = {{signals, POLLIN, 0}, {pmap_commands_fd(r->set), POLLIN, 0}, {-1, POLLIN, 0}};
+    struct pollfd p[4] = {{signals, POLLIN, 0}, {pmap_commands_fd(r->set), POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}};
     double now = run_clock(), ms = TICK_MS;
     if (r->hungry) p[2].fd = r->reader ? args_fd(r->reader) : blocks_fd(r->blocks);
+    if (r->filters) p[3].fd = filters_fd(r);
     if (again < now + ms / 1000) ms = again > now ? (again - now) * 1000 + 1 : 0;
-    (void)poll(p, 3, (int)ms);
+    (void)poll(p, 4, (int)ms);
     if (p[0].revents) hear(r, signals);
 }
 
@@ -219,7 +224,7 @@ static int open_words(struct run *r)
         r->reader = args_open(b);
         if (r->reader) r->words = template_make(b, b->words, b->nwords, true, r->reader);
     }
-    if (!r->words) return -1;
+    if (!r->words || (b->filter && filters_open(r))) return -1;
     if (b->tag || b->tagstring) {
         r->tag_batch = *b;
         r->tag_batch.shell = false;
@@ -241,6 +246,7 @@ static int open_all(struct run *r)
     o.at_once = r->at_once;
     o.spawners = r->at_once < r->cpus ? r->at_once : r->cpus;
     if (o.spawners > 64) o.spawners = 64;
+    if (r->filters) o.spawners = 0; /* they are started within the call: see filter.c */
     o.jobserver = b->jobserver;
     if (pmap_commands_open(&r->set, &o)) {
         complain("%s", pmap_error());
@@ -261,6 +267,7 @@ static void close_all(struct run *r)
     template_free(r->words);
     template_free(r->tag);
     args_close(r->reader);
+    filters_close(r);
     blocks_close(r->blocks);
     control_end(r);
 }
@@ -301,4 +308,10 @@ static int carry_out(const struct batch *batch, bool pipe)
 }
 
 int batch_run(const struct batch *batch) { return carry_out(batch, false); }
-int batch_pipe(const struct batch *batch) { return carry_out(batch, true); }
+
+int batch_pipe(const struct batch *batch)
+{
+    struct batch b = *batch;
+    if (b.filter && b.grouping == OUTPUT_GROUP) b.grouping = OUTPUT_LINES; /* they end with the input only */
+    return carry_out(&b, true);
+}

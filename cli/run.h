@@ -1,5 +1,5 @@
 /* What the parts of `parmap run` and `pipe` share: run.c has the loop, job.c makes, starts and judges jobs, control.c says when and how many,
- * progress.c tells the user. */
+ * filter.c feeds filters, progress.c tells the user. */
 #ifndef CLI_RUN_H
 #define CLI_RUN_H
 
@@ -24,6 +24,7 @@ struct job {
     struct stream *stream; /* NULL = its output is not ours */
     uint64_t received;
     struct input_block *block; /* pipe: its standard input */
+    int input;             /* of a filter: the reading end of its pipe, while it is started */
     uint64_t sent;         /* bytes to its standard input */
     double due;            /* of a retry: when, by the clock since boot */
     struct job *next;
@@ -39,6 +40,7 @@ struct run {
     const struct batch *batch;
     struct args_reader *reader;    /* NULL: the failed jobs of the log are run again */
     struct blocks *blocks;         /* pipe */
+    struct filters *filters;       /* pipe --filter */
     size_t log_at;
     struct template *words, *tag;
     struct batch tag_batch;        /* what the tag's template goes by, and its word: they live as long as it */
@@ -81,6 +83,7 @@ double run_clock(void); /* seconds since boot */
 
 /* job.c.  All: 0, or -1 after a message. */
 int job_next(struct run *r, struct job **job);      /* 1: made; 0: there are no more, or it would have to wait for input: r->hungry */
+int job_filter(struct run *r, struct job **job);    /* made, for its own input */
 int job_start(struct run *r, struct job *job);
 int job_ended(struct run *r, pmap_command *command); /* takes both */
 void job_free(struct run *r, struct job *job);
@@ -98,6 +101,13 @@ void control_look(struct run *r, double now);        /* -j FILE */
 double control_timeout(struct run *r);               /* seconds; 0 = none */
 void control_judge(struct run *r, const pmap_status *status, int error, bool ok); /* a job has ended for good: --halt, exit status */
 int control_status(const struct run *r);             /* of the program */
+
+/* filter.c */
+int filters_open(struct run *r);                     /* 0, or -1 after a message */
+void filters_close(struct run *r);
+int filters_fd(const struct run *r);                 /* to be polled for reading: then feed */
+int filters_feed(struct run *r, double now, double *again); /* what can be without waiting.  0, or -1 after a message */
+bool filters_ended(struct run *r, struct job *job);  /* true: before its input did */
 
 /* progress.c */
 void progress_show(struct run *r, double now, bool last);

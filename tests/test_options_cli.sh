@@ -80,6 +80,12 @@ clash 'run --csv -0 echo' --csv '--null (-0)'
 clash 'run -uk echo' '--ungroup (-u)' '--keep-order (-k)'
 clash 'run --tag -u echo' '--ungroup (-u)' --tag
 clash 'pipe --filter -k cat' --filter '--keep-order (-k)'
+clash 'pipe --filter --group cat' --filter --group
+clash 'pipe --filter --retries 2 cat' --filter --retries
+clash 'pipe --filter --joblog x --resume cat' --filter --resume
+clash 'pipe --filter --joblog x --resume-failed cat' --filter --resume-failed
+clash 'pipe --filter --dry-run cat' --filter --dry-run
+clash 'pipe --filter --jobserver cat' --filter --jobserver
 refuse 'pipe --joblog x --retry-failed cat' '--retry-failed does not go with pipe'
 refuse 'run --resume echo' '--resume needs --joblog or --results'
 refuse 'run --retry-delay 1 echo' '--retry-delay needs --retries'

@@ -1,6 +1,6 @@
 #!/bin/bash
 # `parmap pipe`: blocks that are cut between records and come out complete, once, and in order, from files and pipes; what commands that fail, do
-# not read, or die make of it.  PARMAP names the program.  Prints a line for what fails, and exits non-zero then.  Every command is bounded.
+# not read, or die make of it; filters.  PARMAP names the program.  Prints a line for what fails, and exits non-zero then.  Every command is bounded.
 PARMAP=$(realpath "${PARMAP:-./parmap}")
 dir=$(mktemp -d) || exit 1
 failed=0
@@ -34,6 +34,7 @@ run()
 is() { printf "$1" | cmp -s - "${2:-out}" || { complain "line $(caller | cut -d' ' -f1): ${2:-out} is"; head -c 300 "${2:-out}" | sed 's/^/    /'; }; }
 says() { grep -qe "$2" "$1" || { complain "line $(caller | cut -d' ' -f1): expected '$2' in $1"; head -n 5 "$1" | sed 's/^/    /'; }; }
 same() { cmp -s "$1" "$2" || complain "line $(caller | cut -d' ' -f1): $1 and $2 differ: $(cmp "$1" "$2" 2>&1)"; }
+waits_for() { for _ in $(seq 500); do [ -e "$1" ] && return; sleep 0.01; done; complain "no $1"; }
 
 # both EXPECTED-STATUS FILE WORD...: the same from the file, from standard input that is the file, and from a pipe; out is what all of them gave.
 both()
@@ -186,6 +187,56 @@ done
 [ $status -eq 0 ] || complain "the last --resume ended with $status: $(cat err)"
 same result lines
 run 2 --retry-failed --joblog log2 cat <lines
+
+# ---- Filters ----
+sort lines >sorted
+for source in '-a lines' ''; do
+    cat lines | run 0 --filter -j3 --block 10k $source cat
+    sort out | cmp -s - sorted || complain "--filter $source cat"
+    cat lines | run 0 --filter -j3 --block 10k $source sort -u
+    sort -u out | cmp -s - sorted || complain "--filter $source sort -u"
+done
+run 0 --filter -j3 --block 10k --tag sh -c 'cat; echo end' <lines
+[ "$(grep -c 'end$' out)" -le 3 ] && [ "$(grep -vc end out)" = 200000 ] || complain "--filter --tag"
+[ "$(grep -vcE '^[123]	([0-9]+|end)$' out)" = 0 ] || complain 'lines of filters were mixed'
+run 0 --filter cat <empty
+is ''
+run 0 --filter -j4 sh -c 'cat; echo end' <two # no filter is started for nothing
+is 'c\nd\nend\n'
+run 2 --filter -k cat <lines
+run 2 --filter --retries 2 cat <lines
+# One dies: it is said, the others do the rest.
+run 125 --filter -j2 --block 1k --joblog log4 --shell 'if [ {#} = 1 ]; then read -r x; kill -9 $$; fi; cat' <lines
+says err 'filter 1 ended before its input did: the [0-9]* bytes'
+given=$(sed -n 's/.*did: the \([0-9]*\) bytes.*/\1/p' err)
+[ $(($(wc -c <out) + given)) = "$(wc -c <lines)" ] || complain "a filter died: $(wc -c <out) bytes came out, it had got $given"
+[ "$(awk -F'\t' 'NR > 1 { s += $5 } END { print s }' log4)" = "$(wc -c <lines)" ] || complain "Send of filters: $(cut -f5 log4)"
+run 123 --filter -j2 --block 1k --shell 'exit {#}' <lines
+yes | run 123 --filter -j2 --shell 'exit 1' # none is left
+says err 'no filter is left'
+yes | run 123 --filter -j2 --shell 'exec <&-; sleep 0.2'
+run 123 --filter -j2 --block 100k -a lines head -n 1 </dev/null
+run 127 --filter no-such-program-here <lines
+says err no-such-program-here
+yes | run 7 --filter -j2 --halt now,fail=1 --shell 'head -n 10 >/dev/null; [ {#} = 1 ] && exit 7; cat >/dev/null'
+run 125 --filter -j1 --timeout 0.3 sleep 20 <lines
+# Interrupted: what they have got they finish, and the second time they are ended.
+mkfifo endless
+for times in 1 2; do
+    rm -f began.*
+    (exec yes >endless) &
+    feeder=$!
+    env --default-signal=INT "$PARMAP" pipe --filter -j2 -a endless --shell ': >began.{#}; cat >/dev/null; echo done; '"[ $times = 1 ] || sleep 60" </dev/null >out 2>err &
+    pid=$!
+    waits_for began.1 && waits_for began.2
+    kill -INT $pid
+    [ $times = 1 ] || { for _ in $(seq 500); do [ "$(wc -l <out)" -ge 2 ] && break; sleep 0.01; done; kill -INT $pid; }
+    wait $pid
+    [ $? -eq 130 ] || complain "SIGINT, $times: status $?"
+    is 'done\ndone\n'
+    kill $feeder 2>/dev/null
+    wait $feeder 2>/dev/null
+done
 
 # ---- Real work ----
 for i in $(seq 30); do cat lines; echo "needle $i"; done >text
