@@ -63,7 +63,10 @@ static bool open_input(struct call_input *in)
             in->at = (uint64_t)at;
         }
     }
-    if (!standard) close(fd); /* what is read is opened again in its turn: there may be more of them than descriptors */
+    /* Files are opened again in their turn: there may be more of them than descriptors.  Who writes to a FIFO would take a reader's leaving
+     * for the end. */
+    if (!standard && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) in->fd = fd;
+    else if (!standard) close(fd);
     if (S_ISDIR(st.st_mode)) return no_input(standard ? "standard input" : in->name, "is a directory");
     return true;
 }
@@ -240,7 +243,8 @@ static void take_mapped(struct call_input *in, const struct call_run *run, struc
 static bool begin_read(struct call_source *s, struct call_input *in)
 {
     in->begun = true;
-    in->fd = strcmp(in->name, "-") ? open(in->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : STDIN_FILENO;
+    if (!strcmp(in->name, "-")) in->fd = STDIN_FILENO;
+    else if (in->fd < 0) in->fd = open(in->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (in->fd < 0) return no_input(in->name, strerror(errno));
     (void)fcntl(in->fd, F_SETPIPE_SZ, 1 << 20); /* fewer reads, where it is a pipe and we may */
     s->ended = s->filling = s->broken = false;

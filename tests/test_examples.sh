@@ -220,7 +220,7 @@ the main program computed meanwhile: yes
 END
 
 # An example that nobody compares would rot.
-there=$(find "${srcdir:-.}/examples" -name '*.c' | wc -l)
+there=$(grep -l '^int main' "${srcdir:-.}"/examples/*.c | wc -l) # the other is a plug-in: test_call.sh has it
 if [ "$there" -ne $seen ]; then
     echo "FAILED: $there examples in examples/, $seen compared here"
     failed=$((failed + 1))
