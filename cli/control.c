@@ -118,7 +118,8 @@ bool control_room(struct run *r, double now, double *again)
         *again = r->last_start + b->delay;
         return false;
     }
-    if (loaded(r) || (b->memfree && memory_available() < b->memfree)) {
+    /* One job may always run: a gate that nothing of ours can open would be waited at for ever. */
+    if (r->in_set && (loaded(r) || (b->memfree && memory_available() < b->memfree))) {
         *again = now + LOOK_S;
         return false;
     }
