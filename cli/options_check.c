@@ -47,12 +47,12 @@ static const struct {
 };
 
 static const struct {
-    const char *option, *needs, *or;
+    const char *option, *needs;
 } needs[] = {
-    { "--resume", "--joblog", "--results" },
-    { "--resume-failed", "--joblog", "--results" },
-    { "--retry-failed", "--joblog", NULL },
-    { "--retry-delay", "--retries", NULL },
+    { "--resume", "--joblog" },
+    { "--resume-failed", "--joblog" },
+    { "--retry-failed", "--joblog" },
+    { "--retry-delay", "--retries" },
 };
 
 /* "--context (-X)": whoever typed the letter may not know the name. */
@@ -85,9 +85,7 @@ static int check_options(const struct settings *s)
                      "one fills a command, one counts arguments");
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
         if (!option_given(s, needs[i].option) || option_given(s, needs[i].needs)) continue;
-        if (needs[i].or && option_given(s, needs[i].or)) continue;
-        complain("%s needs %s%s%s", needs[i].option, needs[i].needs, needs[i].or ? " or " : "",
-                 needs[i].or ? needs[i].or : "");
+        complain("%s needs %s", needs[i].option, needs[i].needs);
         return 2;
     }
     return 0;

@@ -163,7 +163,7 @@ const struct option option_table[] = {
 
     { "--joblog", 0, NULL, "FILE", NULL, "a line for each job that ended", NULL, RECORD, JOBS, set_file,
       BATCH_AT(joblog) },
-    { "--resume", 0, NULL, NULL, NULL, "go on after the last job of the --joblog or --results", NULL, RECORD, JOBS,
+    { "--resume", 0, NULL, NULL, NULL, "run what the --joblog does not have", NULL, RECORD, JOBS,
       set_resume, 0 },
     { "--resume-failed", 0, NULL, NULL, NULL, "the same, and run again what failed", NULL, RECORD, JOBS, set_resume,
       0 },

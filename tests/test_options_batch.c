@@ -258,7 +258,7 @@ static void values_of_control(void **state)
     assert_true(b->nice == 19 && b->load >= 1 && !b->count_failures);
     accepted("run --joblog l --resume echo");
     assert_true(b->resume == RESUME);
-    accepted("run --results d --resume-failed echo");
+    accepted("run --results d --joblog l --resume-failed echo");
     assert_true(b->resume == RESUME_FAILED);
     accepted("run --joblog l --retry-failed"); /* the commands are in the log */
     assert_true(b->resume == RETRY_FAILED && b->nwords == 0);

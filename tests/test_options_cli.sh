@@ -87,7 +87,8 @@ clash 'pipe --filter --joblog x --resume-failed cat' --filter --resume-failed
 clash 'pipe --filter --dry-run cat' --filter --dry-run
 clash 'pipe --filter --jobserver cat' --filter --jobserver
 refuse 'pipe --joblog x --retry-failed cat' '--retry-failed does not go with pipe'
-refuse 'run --resume echo' '--resume needs --joblog or --results'
+refuse 'run --resume echo' '--resume needs --joblog'
+refuse 'run --resume-failed --results dir echo' '--resume-failed needs --joblog'
 refuse 'run --retry-delay 1 echo' '--retry-delay needs --retries'
 
 # ---- help: `help X` is `X --help`, under headings; help and the manual page have the same options
