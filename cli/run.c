@@ -77,7 +77,11 @@ static void fill(struct run *r, double *again)
         struct job *job = NULL;
         int got = choose(r, now, again, &job);
         if (got == 0) return;
-        if (got < 0 || begin(r, job)) {
+        if (got < 0) { /* no fault of the jobs before it: they run as if the input ended here */
+            r->broken = r->read_all = true;
+            return;
+        }
+        if (begin(r, job)) {
             fail(r);
             return;
         }
