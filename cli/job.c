@@ -257,7 +257,10 @@ int job_ended(struct run *r, pmap_command *command)
     int error = pmap_command_check(command);
     (void)pmap_command_status(command, -1, &status);
     r->in_set--;
-    if (error && error != PMAP_ESTATUS && error != PMAP_ECANCELLED) complain("job %zu: %s", job->seq, pmap_error());
+    if (error && error != PMAP_ESTATUS && error != PMAP_ECANCELLED) {
+        progress_hide(r);
+        complain("job %zu: %s", job->seq, pmap_error());
+    }
     (void)pmap_command_close(command);
 
     bool early = r->filters && filters_ended(r, job);

@@ -475,6 +475,17 @@ fail:
     return NULL;
 }
 
+void output_tell(struct output *o, void (*before)(void *user, bool whole), void *user)
+{
+    struct sink *sinks[] = { &o->out, &o->err };
+
+    for (size_t i = 0; i < 2; i++) {
+        if (!isatty(sinks[i]->fd)) continue;
+        sinks[i]->before = before;
+        sinks[i]->user = user;
+    }
+}
+
 int output_close(struct output *o)
 {
     int error;

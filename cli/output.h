@@ -14,6 +14,9 @@ struct stream; /* of one running job */
  * for --results). */
 struct output *output_open(const struct batch *batch, struct journal *journal);
 
+/* Who shows a line of his own on the terminal is told before anything is written there: does it end a line? */
+void output_tell(struct output *output, void (*before)(void *user, bool whole), void *user);
+
 /* A job begins (with every attempt anew). `seq` from 1; `tag`: what --tag puts before each line, NULL = nothing;
  * copied.  NULL: no memory. */
 struct stream *output_begin(struct output *output, size_t seq, const char *tag);

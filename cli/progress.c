@@ -32,6 +32,20 @@ static void draw_bar(char *text, size_t room, double share, unsigned columns)
     text[used] = 0;
 }
 
+/* Output makes the line go, and is not written over when its own last line has no end.  The line is back with the next turn of the loop. */
+static void make_way(void *user, bool whole)
+{
+    struct run *r = user;
+    progress_hide(r);
+    r->in_line = !whole;
+    r->last_shown = 0;
+}
+
+void progress_begin(struct run *r)
+{
+    if (wanted(r->batch) && isatty(STDERR_FILENO)) output_tell(r->output, make_way, r);
+}
+
 void progress_show(struct run *r, double now, bool last)
 {
     const struct batch *b = r->batch;
@@ -48,6 +62,8 @@ void progress_show(struct run *r, double now, bool last)
     if ((b->eta || b->bar) && all && r->done)
         n += snprintf(text + n, sizeof text - (size_t)n, ", %.0f s left", ceil((now - r->begun) / (double)r->done * (double)(all - r->done)));
     if (b->bar && terminal && all) draw_bar(text, sizeof text, share, terminal_columns());
+    if (r->in_line) fputc('\n', stderr);
+    r->in_line = false;
     fprintf(stderr, terminal ? "\r%s\033[K" : "%s\n", text);
     r->line_shown = terminal;
     if (last && terminal) {

@@ -208,6 +208,7 @@ static void loop(struct run *r, int signals)
         if (ended && r->in_set < r->at_once) again = 0; /* there are places: fill them, then wait */
         if (r->stopping == stopped) wait_some(r, signals, again);
     }
+    if (output_flush(r->output)) fail(r);
     progress_show(r, run_clock(), true);
 }
 
@@ -247,6 +248,7 @@ static int open_all(struct run *r)
     if (control_begin(r)) return -1;
     if (b->joblog && !(r->journal = journal_open(b, STDOUT_FILENO))) return -1;
     if (!(r->output = output_open(b, r->journal))) return -1;
+    progress_begin(r);
     o.at_once = r->at_once;
     o.spawners = r->at_once < r->cpus ? r->at_once : r->cpus;
     if (o.spawners > 64) o.spawners = 64;

@@ -73,6 +73,7 @@ struct run {
     bool broken;                   /* an error of our own, told already */
     double begun, last_shown;
     bool line_shown;               /* on a terminal, to be written over */
+    bool in_line;                  /* a job has left a line on the terminal without its end */
     float median_of[RUN_MEDIANS]; /* running times of the last jobs that went well: what --timeout N% goes by */
     size_t medians;
     bool median_known;
@@ -110,6 +111,7 @@ int filters_feed(struct run *r, double now, double *again); /* what can be witho
 bool filters_ended(struct run *r, struct job *job);  /* true: before its input did */
 
 /* progress.c */
+void progress_begin(struct run *r);
 void progress_show(struct run *r, double now, bool last);
 void progress_hide(struct run *r);             /* before anything else is written to a terminal */
 bool progress_ask(struct run *r, const struct job *job);   /* -p: true = run it */

@@ -50,6 +50,7 @@ void sink_close(struct sink *s)
 static int send_all(struct sink *s, const char *data, size_t bytes)
 {
     if (s->failed) return -1;
+    if (s->before) s->before(s->user, data[bytes - 1] == '\n');
     if (sink_write(s->fd, data, bytes, NULL) == 0) return 0;
     complain("%s: cannot be written: %s", s->name, strerror(errno));
     s->failed = true;
@@ -68,6 +69,7 @@ int sink_put(struct sink *s, const char *data, size_t bytes)
 {
     if (s->checked) s->check = journal_check(s->check, data, bytes);
     s->position += bytes;
+    if (bytes == 0) return s->failed ? -1 : 0;
     if (bytes >= LARGE) return sink_flush(s) ? -1 : send_all(s, data, bytes);
     if (s->used + bytes > BUFFER && sink_flush(s)) return -1;
     memcpy(s->buffer + s->used, data, bytes);

@@ -16,6 +16,8 @@ struct sink {
     uint64_t check;    /* journal_check() of what was put since the owner set it to 0 */
     bool checked;      /* is anybody interested in it? */
     bool failed;       /* a write has: the message has been printed, and nothing more is written */
+    void (*before)(void *user, bool whole); /* called before a write, which ends a line or not; NULL: nobody asks */
+    void *user;
 };
 
 /* 0, or -1 after a message; the descriptor stays the caller's */
