@@ -1,4 +1,5 @@
 /* What `parmap run` tells the user on standard error while it runs: a line that is written over and over, or the commands themselves. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,6 +85,17 @@ static char *shown(const struct run *r, const struct job *job)
     char *text = template_show(job->argv, r->shell);
     if (!text) complain("job %zu: not enough memory to show it", job->seq);
     return text;
+}
+
+bool progress_can_ask(void)
+{
+    FILE *terminal = fopen("/dev/tty", "r+e");
+    if (!terminal) {
+        complain("-p: there is no terminal to ask at: %s", strerror(errno));
+        return false;
+    }
+    (void)fclose(terminal);
+    return true;
 }
 
 bool progress_ask(struct run *r, const struct job *job)

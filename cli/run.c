@@ -245,6 +245,7 @@ static int open_all(struct run *r)
 {
     const struct batch *b = r->batch;
     pmap_commands_options o = PMAP_COMMANDS_OPTIONS_INIT;
+    if (b->ask && !progress_can_ask()) return -1;
     if (control_begin(r)) return -1;
     if (b->joblog && !(r->journal = journal_open(b, STDOUT_FILENO))) return -1;
     if (!(r->output = output_open(b, r->journal))) return -1;

@@ -114,6 +114,7 @@ bool filters_ended(struct run *r, struct job *job);  /* true: before its input d
 void progress_begin(struct run *r);
 void progress_show(struct run *r, double now, bool last);
 void progress_hide(struct run *r);             /* before anything else is written to a terminal */
+bool progress_can_ask(void);                               /* false after a message */
 bool progress_ask(struct run *r, const struct job *job);   /* -p: true = run it */
 void progress_trace(struct run *r, const struct job *job); /* -t */
 int progress_dry(struct run *r, const struct job *job);          /* --dry-run */
