@@ -39,6 +39,7 @@ struct template {
     bool repeats;     /* longer words a row, not values side by side */
     bool plain;       /* there are no values */
     bool replaces, uses_slot;
+    bool bare;        /* shell without a command: each value is one, and not quoted */
     char *line;       /* shell: what the parts point into */
 };
 
@@ -205,6 +206,7 @@ static struct template *make(const struct batch *batch, char *const *words, size
     t->names = names;
     t->counts_all = batch->fill == FILL_NONE && (batch->most > 1 || batch->most_lines > 0);
     t->repeats = batch->fill == FILL_CONTEXT || (batch->fill == FILL_NONE && batch->most_lines > 0);
+    t->bare = batch->shell && nwords == 0;
     if (batch->shell) {
         if (read_line(t, words, nwords, "")) goto fail;
         if (append && !t->replaces && read_line(t, words, nwords, all)) goto fail;
@@ -336,7 +338,7 @@ static void put_value(struct line *l, const struct record *value, const struct p
     struct record r = p->shape == WHOLE ? *value : shaped(*value, p->shape);
 
     if (l->checks && memchr(r.text, 0, r.bytes)) l->zero = value;
-    if (l->t->batch->shell && (p->redirects || !is_number(r.text, r.bytes))) put_quoted(l, r.text, r.bytes);
+    if (l->t->batch->shell && !l->t->bare && (p->redirects || !is_number(r.text, r.bytes))) put_quoted(l, r.text, r.bytes);
     else put(l, r.text, r.bytes);
 }
 

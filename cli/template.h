@@ -15,6 +15,7 @@ struct template;
 /* Reads the words once; they, the batch and the reader must live as long.  `batch->replace` stands for {} (NULL: {}).  `append`: {} is put
  * behind words without any replacement string.  With `batch->shell` the words are one line for sh, joined by blanks as they are, where
  * values are quoted; what blanks part there counts as words for the rules above.  What is in braces and means nothing stays as it is.
+ * Without a word the values themselves are the line, as they are.
  * For a tag or a file's name give a copy of the batch without shell, and put blanks between the words that come.  NULL: no memory, after
  * a message. */
 struct template *template_make(const struct batch *batch, char *const *words, size_t nwords, bool append, const struct args_reader *names);

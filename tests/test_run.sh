@@ -56,6 +56,8 @@ run 0 run true </dev/null
 is ''
 printf '$(id)\n`ls`;|\n' | run 0 run -k --shell 'echo {}; echo "{#}."'
 is '$(id)\n1.\n`ls`;|\n2.\n'
+printf 'echo a; echo b\nexpr 1 + 2\n' | run 0 run -k --shell
+is 'a\nb\n3\n'
 run 0 run --tag -k echo ::: p q </dev/null
 is 'p\tp\nq\tq\n'
 run 0 run --tag -k echo ::: p q ::: 1 </dev/null

@@ -212,7 +212,7 @@ static void shell(void **state)
 {
     (void)state;
     BECOMES("echo", "a b", "echo 'a b'", .shell = true);
-    BECOMES("", "echo a; b", "'echo a; b'", .shell = true);
+    BECOMES("", "echo a; b", "echo a; b", .shell = true); /* each line is a command */
     BECOMES("grep x|{} >{/.}.out", "d/it's.c", "grep x 'd/it'\\''s.c' >'it'\\''s'.out", .shell = true);
     BECOMES("echo {}  {2}.{3}\t{1} ; wc ", "a,", "echo 'a' ''  ''.\t'a' ; wc ", .shell = true);
     BECOMES("echo x{}y  z", "a|b", "echo x'a' 'b'y  z", .shell = true, .most = 2);
