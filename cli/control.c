@@ -23,7 +23,7 @@ static void set_jobs(struct run *r)
     unsigned asked = batch_jobs(r->batch->jobs, r->cpus);
     if (asked == 0) return; /* a file that has become unreadable: it stays as it is */
     long n = (long)asked + r->extra;
-    r->at_once = n < 1 ? 1 : n > (long)RUN_SLOTS ? RUN_SLOTS : (unsigned)n;
+    r->at_once = n < 1 ? 1 : n > (long)r->possible ? r->possible : (unsigned)n;
     if (r->set) (void)pmap_commands_resize(r->set, r->at_once);
 }
 
@@ -31,7 +31,10 @@ int control_begin(struct run *r)
 {
     const struct batch *b = r->batch;
     r->cpus = pmap_cpus();
+    r->possible = batch_jobs("0", r->cpus);
     set_jobs(r);
+    unsigned asked = batch_jobs(b->jobs, r->cpus);
+    if (asked > r->possible) complain("-j %s: %u at once is what the limits of open files and of processes allow", b->jobs, r->possible);
     bool slots = b->pin || (r->words && template_uses_slot(r->words)) || (r->tag && template_uses_slot(r->tag));
     r->one_by_one = slots || b->filter || b->delay > 0 || b->load > 0 || b->memfree > 0 || b->timeout.percent || b->halt != HALT_NEVER;
     if (slots && !(r->slots = calloc(RUN_SLOTS, 1))) {

@@ -57,7 +57,7 @@ struct run {
     bool hungry;                   /* a job could be started if there were input */
 
     /* How many */
-    unsigned at_once, cpus;
+    unsigned at_once, cpus, possible; /* possible: more would fail for want of descriptors */
     int extra;                     /* SIGUSR1 less SIGUSR2 */
     bool one_by_one;               /* a job goes into the set only when it can start at once: it is told its slot, or waits for a time */
     size_t in_set;

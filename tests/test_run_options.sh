@@ -95,6 +95,9 @@ cpus=$(at_once -j100%)
 [ "$(at_once -j0)" -gt 7 ] || complain "-j0: $(at_once -j0)"
 echo 5 >number
 [ "$(at_once -j number)" = 5 ] || complain "-j FILE: $(at_once -j number)"
+# More than the limits allow fails for no job: there are fewer at once.
+(ulimit -n 100 && seq 60 | run 0 run -j 50 --shell 'sleep 0.01; echo {}' && [ "$(wc -l <out)" = 60 ]) || complain "-j above the limit of open files: $(cat err)"
+says err '^parmap: -j 50: [1-9][0-9]* at once is what the limits'
 
 fresh
 seq 8 | "$PARMAP" run -j1 sh job '{}' wait >out 2>err &
