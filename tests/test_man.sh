@@ -49,7 +49,7 @@ for page in "$man"/*.[37]; do
     name=${file%.*}
     grep -q "man/$file" "$srcdir/Makefile.am" || complain "$file is not in Makefile.am"
     case $name in
-    pmap | pmap_task | parmap_call) ;;
+    pmap | parmap | pmap_task | parmap_call) ;;
     *) grep -qx "$name" "$dir/functions" || complain "$file is about nothing in $header" ;;
     esac
     head -n 1 "$page" | grep -q '^\.so ' && continue

@@ -1,0 +1,66 @@
+#!/bin/bash
+# man/parmap.7, line by line: where it shows a command for xargs or GNU parallel with parmap's under it, both are run and print what the page's
+# comment says.  A peer that is not installed is not run: parmap's line still is.  PARMAP names the program, srcdir the sources. Prints a line
+# for what fails, and exits non-zero then.
+PARMAP=$(realpath "${PARMAP:-./parmap}")
+page=$(realpath "${srcdir:-.}/man/parmap.7")
+dir=$(mktemp -d) || exit 1
+failed=0 seen=0 no_csv=
+export LC_ALL=C TMPDIR=$dir PARALLEL=--will-cite PARALLEL_HOME=$dir/home
+unset MAKEFLAGS MFLAGS MAKELEVEL
+trap 'cd / && rm -rf "$dir"' EXIT
+complain() { echo "test_pairs: $*"; failed=1; }
+parmap() { timeout -k 5 60 "$PARMAP" "$@"; }
+mkdir "$dir/home" && : >"$dir/home/will-cite"
+
+# Each side has a folder of its own, which it keeps from line to line.
+for side in peer ours; do
+    mkdir "$dir/$side" && cd "$dir/$side" || exit 1
+    printf 'red\ngreen\nblue\n' >list
+    printf 'name,age\nbob,3\neve,4\n' >people
+    seq 10000 >numbers
+    seq 2 >one.txt
+    seq 3 >two.txt
+done
+
+# Other programs have these names too.
+have_xargs= have_parallel=
+command -v xargs >/dev/null && have_xargs=yes
+case $(parallel --version 2>/dev/null) in GNU\ parallel*) have_parallel=yes ;; esac
+[ -n "$have_parallel" ] || echo "test_pairs: no GNU parallel: its lines are SKIPPED"
+
+perl -MText::CSV -e 1 2>/dev/null || no_csv=yes # what it needs for --csv
+
+# compare SIDE COMMAND: `order` and `expected` are the comment's
+compare()
+{
+    cd "$dir/$1" || exit 1
+    eval "$2" </dev/null >../out 2>../err
+    cd "$dir" || exit 1
+    printf "$expected" >expected
+    if [ "$order" = sorted ]; then
+        sort -o out out
+        sort -o expected expected
+    fi
+    cmp -s out expected && return
+    complain "$2"
+    diff expected out | head -n 6 | sed 's/^/    /'
+    head -n 3 err | sed 's/^/    /'
+}
+
+# The page as a reader sees it: \- is -, \e is \.
+awk 'sub(/^\.\\" pair /, "") { print; left = 2; next } left-- > 0 { gsub(/\\-/, "-"); gsub(/\\e/, "\\"); sub(/^\\&/, ""); print }' "$page" >"$dir/pairs"
+while IFS= read -r head && IFS= read -r theirs && IFS= read -r ours; do
+    seen=$((seen + 1))
+    order=${head%%:*} expected=${head#*:}
+    expected=${expected# }
+    case "$theirs/$ours" in
+    *xargs*/*parmap*) [ -z "$have_xargs" ] || compare peer "$theirs" ;;
+    *parallel*--csv*/*parmap*) [ -z "$have_parallel" ] || [ -n "$no_csv" ] || compare peer "$theirs" ;;
+    *parallel*/*parmap*) [ -z "$have_parallel" ] || compare peer "$theirs" ;;
+    *) complain "no pair: $theirs" "$ours" ;;
+    esac
+    compare ours "$ours"
+done <"$dir/pairs"
+[ $seen -ge 40 ] && [ $seen -eq "$(grep -c '^\.\\" pair ' "$page")" ] || complain "found $seen pairs"
+exit $failed
