@@ -151,7 +151,7 @@ const struct option option_table[] = {
       CONTROL, JOBS, set_load, 0 },
     { "--memfree", 0, NULL, "SIZE", NULL, "start nothing while less memory is available", NULL, CONTROL, JOBS,
       set_bytes, BATCH_AT(memfree) },
-    { "--mem", 0, NULL, "SIZE", NULL, "end a job that takes more memory", NULL, CONTROL, JOBS, set_bytes,
+    { "--mem", 0, NULL, "SIZE", NULL, "refuse more memory to each process of a job", NULL, CONTROL, JOBS, set_bytes,
       BATCH_AT(memory) },
     { "--pin", 0, NULL, NULL, NULL, "each slot on a CPU of its own", NULL, CONTROL, BATCH, set_flag, BATCH_AT(pin) },
     { "--jobserver", 0, NULL, NULL, NULL, "take GNU make's tokens for jobs", NULL, CONTROL, BATCH, set_flag,

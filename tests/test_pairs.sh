@@ -1,11 +1,12 @@
 #!/bin/bash
-# man/parmap.7, line by line: where it shows a command for xargs or GNU parallel with parmap's under it, both are run and print what the page's
+# man/parmap.7 and the EXAMPLES of man/parmap.1, line by line: where it shows a command for xargs or GNU parallel with parmap's under it, both are run and print what the page's
 # comment says.  A peer that is not installed is not run: parmap's line still is.  PARMAP names the program, srcdir the sources. Prints a line
 # for what fails, and exits non-zero then.
 PARMAP=$(realpath "${PARMAP:-./parmap}")
-page=$(realpath "${srcdir:-.}/man/parmap.7")
+srcdir=$(realpath "${srcdir:-.}")
+page=$srcdir/man/parmap.7
 dir=$(mktemp -d) || exit 1
-failed=0 seen=0 no_csv=
+failed=0 seen=0 seen_there=0 no_csv=
 export LC_ALL=C TMPDIR=$dir PARALLEL=--will-cite PARALLEL_HOME=$dir/home
 unset MAKEFLAGS MFLAGS MAKELEVEL
 trap 'cd / && rm -rf "$dir"' EXIT
@@ -14,7 +15,7 @@ parmap() { timeout -k 5 60 "$PARMAP" "$@"; }
 mkdir "$dir/home" && : >"$dir/home/will-cite"
 
 # Each side has a folder of its own, which it keeps from line to line.
-for side in peer ours; do
+for side in peer ours shown; do
     mkdir "$dir/$side" && cd "$dir/$side" || exit 1
     printf 'red\ngreen\nblue\n' >list
     printf 'name,age\nbob,3\neve,4\n' >people
@@ -49,7 +50,13 @@ compare()
 }
 
 # The page as a reader sees it: \- is -, \e is \.
-awk 'sub(/^\.\\" pair /, "") { print; left = 2; next } left-- > 0 { gsub(/\\-/, "-"); gsub(/\\e/, "\\"); sub(/^\\&/, ""); print }' "$page" >"$dir/pairs"
+# read_page KIND LINES PAGE: what is behind each comment of that kind, and the lines that follow.
+read_page()
+{
+    awk -v kind="$1" -v lines="$2" 'sub("^\\.\\\\\" " kind " ", "") { print; left = lines; next }
+        left-- > 0 { gsub(/\\-/, "-"); gsub(/\\e/, "\\"); sub(/^\\&/, ""); print }' "$3"
+}
+read_page pair 2 "$page" >"$dir/pairs"
 while IFS= read -r head && IFS= read -r theirs && IFS= read -r ours; do
     seen=$((seen + 1))
     order=${head%%:*} expected=${head#*:}
@@ -62,5 +69,14 @@ while IFS= read -r head && IFS= read -r theirs && IFS= read -r ours; do
     esac
     compare ours "$ours"
 done <"$dir/pairs"
+# What parmap.1 shows has no peer.
+read_page shown 1 "$srcdir/man/parmap.1" >"$dir/lines"
+while IFS= read -r head && IFS= read -r line; do
+    seen_there=$((seen_there + 1))
+    order=${head%%:*} expected=${head#*:}
+    expected=${expected# }
+    compare shown "$line"
+done <"$dir/lines"
+[ $seen_there -ge 8 ] && [ $seen_there -eq "$(grep -c '^\.\\" shown ' "$srcdir/man/parmap.1")" ] || complain "found $seen_there lines in parmap.1"
 [ $seen -ge 40 ] && [ $seen -eq "$(grep -c '^\.\\" pair ' "$page")" ] || complain "found $seen pairs"
 exit $failed
