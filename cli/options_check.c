@@ -126,10 +126,6 @@ int batch_check(const struct settings *s)
     if (!error) error = check_sources(b);
     if (error) return error;
     if (s->command == COMMAND_CALL) return check_function(b);
-    if (s->command == COMMAND_PIPE && b->resume == RETRY_FAILED) {
-        complain("--retry-failed does not go with pipe: the log has the commands, not their input; --resume-failed runs them again");
-        return 2;
-    }
     /* What to retry is in the log, command and all. */
     if (b->nwords || b->resume == RETRY_FAILED || (b->shell && s->command == COMMAND_RUN)) return 0;
     complain(s->command == COMMAND_RUN ? "no command was given (with --shell each line may be a command)"

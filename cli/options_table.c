@@ -167,7 +167,8 @@ const struct option option_table[] = {
       set_resume, 0 },
     { "--resume-failed", 0, NULL, NULL, NULL, "the same, and run again what failed", NULL, RECORD, JOBS, set_resume,
       0 },
-    { "--retry-failed", 0, NULL, NULL, NULL, "run again only what failed, as the --joblog has it", NULL, RECORD, JOBS,
+    /* Not of pipe: the log has the commands, not their input. */
+    { "--retry-failed", 0, NULL, NULL, NULL, "run again only what failed, as the --joblog has it", NULL, RECORD, RUN,
       set_resume, 0 },
 
     { "--bar", 0, NULL, NULL, NULL, "how much is done, as a bar", NULL, SHOW, BATCH, set_flag, BATCH_AT(bar) },

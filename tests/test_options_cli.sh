@@ -86,7 +86,7 @@ clash 'pipe --filter --joblog x --resume cat' --filter --resume
 clash 'pipe --filter --joblog x --resume-failed cat' --filter --resume-failed
 clash 'pipe --filter --dry-run cat' --filter --dry-run
 clash 'pipe --filter --jobserver cat' --filter --jobserver
-refuse 'pipe --joblog x --retry-failed cat' '--retry-failed does not go with pipe'
+refuse 'pipe --joblog x --retry-failed cat' "unknown option '--retry-failed'"
 refuse 'run --resume echo' '--resume needs --joblog'
 refuse 'run --resume-failed --results dir echo' '--resume-failed needs --joblog'
 refuse 'run --retry-delay 1 echo' '--retry-delay needs --retries'
