@@ -95,7 +95,13 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
     sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler of the application runs in the child */
     forking = p;
+#ifdef HAVE_ZMQ
+    if (p->board->zmq[0]) pm_zmq_lock();
+#endif
     pid_t application = getpid(), pid = seats ? fork() : -1;
+#ifdef HAVE_ZMQ
+    if (p->board->zmq[0]) pm_zmq_unlock();
+#endif
     if (pid == 0) {
         close(pair[0]);
         if (p->watch >= 0) close(p->watch);

@@ -105,17 +105,33 @@ void pm_zmq_close(struct pm_processes *p)
 
 static void set(void *socket, int option, int value) { (void)zmq_setsockopt(socket, option, &value, sizeof value); }
 
+/* Making a context takes locks in libzmq and in libraries below it.  A child that is forked meanwhile would have them locked for ever, and its
+ * workers wait for them with their own contexts. */
+static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+
+void pm_zmq_lock(void) { (void)pthread_mutex_lock(&making); }
+void pm_zmq_unlock(void) { (void)pthread_mutex_unlock(&making); }
+
+static int make_socket(struct pm_zmq *z, void **socket)
+{
+    pm_zmq_lock();
+    bool can = z->context || pm_zmq_threads();
+    if (can && !z->context) z->context = zmq_ctx_new();
+    if (z->context) (void)zmq_ctx_set(z->context, ZMQ_IO_THREADS, 1);
+    *socket = z->context ? zmq_socket(z->context, ZMQ_ROUTER) : NULL;
+    int e = *socket ? 0 : can ? -errno : -EAGAIN;
+    pm_zmq_unlock();
+    return e;
+}
+
 static int bind_socket(struct pm_processes *p)
 {
     struct pm_zmq *z = p->zmq;
     int64_t largest = (int64_t)PM_ZMQ_LARGEST;
     if (z->socket) return 0;
-    if (!z->context && !pm_zmq_threads()) return -EAGAIN;
-    if (!z->context) z->context = zmq_ctx_new();
-    if (!z->context) return -errno;
-    (void)zmq_ctx_set(z->context, ZMQ_IO_THREADS, 1);
-    void *socket = zmq_socket(z->context, ZMQ_ROUTER);
-    if (!socket) return -errno;
+    void *socket;
+    int e = make_socket(z, &socket);
+    if (e) return e;
     (void)zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
     set(socket, ZMQ_LINGER, 0);
     set(socket, ZMQ_SNDHWM, PM_ZMQ_QUEUE);
@@ -123,7 +139,7 @@ static int bind_socket(struct pm_processes *p)
     set(socket, ZMQ_ROUTER_MANDATORY, 1);
     set(socket, ZMQ_ROUTER_HANDOVER, 0);
     if (zmq_bind(socket, p->board->zmq) < 0) {
-        int e = -errno;
+        e = -errno;
         (void)zmq_close(socket);
         return e;
     }

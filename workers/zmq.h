@@ -68,6 +68,10 @@ void pm_zmq_remove(struct pm_board *board);  /* the socket file and its director
 /* A worker's loop; returns when the pool ends. */
 void pm_zmq_serve(struct pm_worker *me);
 
+/* Around a fork whose child will use libzmq: no thread of ours makes a context meanwhile.  The child unlocks, too. */
+void pm_zmq_lock(void);
+void pm_zmq_unlock(void);
+
 /* Could libzmq start its threads just now?  It aborts where it cannot. */
 bool pm_zmq_threads(void);
 

@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -48,16 +50,28 @@ static bool tell(struct serve *s, const struct pm_frame *frame, bool more)
     return zmq_send(s->socket, frame, sizeof *frame, more ? ZMQ_SNDMORE : 0) >= 0;
 }
 
-static void *nothing(void *arg) { return arg; }
+static void *note_tid(void *arg)
+{
+    *(pid_t *)arg = gettid();
+    return NULL;
+}
 
-/* libzmq starts two threads with its first socket. */
+/* A thread that has been joined may count against the limit of processes for a moment yet: until the kernel knows its number no more. */
+static void join(pthread_t thread, const pid_t *tid)
+{
+    (void)pthread_join(thread, NULL);
+    while (syscall(SYS_tgkill, getpid(), *tid, 0) == 0) (void)sched_yield();
+}
+
+/* libzmq starts two threads with its first socket, and aborts the program when it cannot. */
 bool pm_zmq_threads(void)
 {
     pthread_t a, b;
-    if (pthread_create(&a, NULL, nothing, NULL)) return false;
-    bool both = pthread_create(&b, NULL, nothing, NULL) == 0;
-    if (both) (void)pthread_join(b, NULL);
-    (void)pthread_join(a, NULL);
+    pid_t tid[2];
+    if (pthread_create(&a, NULL, note_tid, &tid[0])) return false;
+    bool both = pthread_create(&b, NULL, note_tid, &tid[1]) == 0;
+    if (both) join(b, &tid[1]);
+    join(a, &tid[0]);
     return both;
 }
 
