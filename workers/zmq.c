@@ -138,7 +138,7 @@ static int bind_socket(struct pm_processes *p)
     set(socket, ZMQ_RCVHWM, PM_ZMQ_QUEUE);
     set(socket, ZMQ_ROUTER_MANDATORY, 1);
     set(socket, ZMQ_ROUTER_HANDOVER, 0);
-    if (zmq_bind(socket, p->board->zmq) < 0) {
+    if (PM_ZMQ_AGAIN(zmq_bind(socket, p->board->zmq)) < 0) {
         e = -errno;
         (void)zmq_close(socket);
         return e;
@@ -162,13 +162,13 @@ static bool address(struct pm_processes *p, uint32_t owner)
 {
     unsigned char id[PM_FRAME_ID];
     pm_frame_id(id, owner, p->board->zmq_nonce);
-    return zmq_send(p->zmq->socket, id, sizeof id, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0;
+    return PM_ZMQ_AGAIN(zmq_send(p->zmq->socket, id, sizeof id, ZMQ_SNDMORE | ZMQ_DONTWAIT)) >= 0;
 }
 
 static bool send_frame(struct pm_processes *p, enum pm_frame_kind kind, uint32_t owner)
 {
     struct pm_frame f = frame_to(p, kind, owner);
-    return address(p, owner) && zmq_send(p->zmq->socket, &f, sizeof f, ZMQ_DONTWAIT) >= 0;
+    return address(p, owner) && PM_ZMQ_AGAIN(zmq_send(p->zmq->socket, &f, sizeof f, ZMQ_DONTWAIT)) >= 0;
 }
 
 static void say_bye(struct pm_processes *p)
@@ -337,8 +337,8 @@ static int hand_out(struct call *c, struct pm_zmq_peer *peer, uint32_t chunk)
         return e == -EAGAIN ? 0 : e;
     }
     /* These two are queued, or dropped together when the peer has just gone: then the word tells. */
-    if (zmq_msg_send(&head, c->z->socket, f.bytes ? ZMQ_SNDMORE : 0) < 0) (void)zmq_msg_close(&head);
-    if (f.bytes && zmq_msg_send(&data, c->z->socket, 0) < 0) (void)zmq_msg_close(&data);
+    if (PM_ZMQ_AGAIN(zmq_msg_send(&head, c->z->socket, f.bytes ? ZMQ_SNDMORE : 0)) < 0) (void)zmq_msg_close(&head);
+    if (f.bytes && PM_ZMQ_AGAIN(zmq_msg_send(&data, c->z->socket, 0)) < 0) (void)zmq_msg_close(&data);
     if (peer->n == 0) {
         peer->probe_gap = PROBE_NS;
         peer->probe_at = pm_now() + PROBE_NS;
@@ -438,7 +438,7 @@ static bool receive(struct call *c)
     while (more) {
         unsigned at = n < 3 ? n : 3;
         if (made <= at) (void)zmq_msg_init(&part[made++]);
-        if (zmq_msg_recv(&part[at], c->z->socket, ZMQ_DONTWAIT) < 0) break;
+        if (PM_ZMQ_AGAIN(zmq_msg_recv(&part[at], c->z->socket, ZMQ_DONTWAIT)) < 0) break;
         more = zmq_msg_more(&part[at]) != 0;
         n++;
     }

@@ -72,6 +72,10 @@ void pm_zmq_serve(struct pm_worker *me);
 void pm_zmq_lock(void);
 void pm_zmq_unlock(void);
 
+/* libzmq's calls, and again when a signal has interrupted them: a part that is not sent would leave half a message behind, which the next
+ * one is taken for a part of. */
+#define PM_ZMQ_AGAIN(call) ({ int r_; do r_ = (call); while (r_ < 0 && errno == EINTR); r_; })
+
 /* Could libzmq start its threads just now?  It aborts where it cannot. */
 bool pm_zmq_threads(void);
 

@@ -47,7 +47,7 @@ static void set(void *socket, int option, int value) { (void)zmq_setsockopt(sock
 
 static bool tell(struct serve *s, const struct pm_frame *frame, bool more)
 {
-    return zmq_send(s->socket, frame, sizeof *frame, more ? ZMQ_SNDMORE : 0) >= 0;
+    return PM_ZMQ_AGAIN(zmq_send(s->socket, frame, sizeof *frame, more ? ZMQ_SNDMORE : 0)) >= 0;
 }
 
 static void *note_tid(void *arg)
@@ -99,7 +99,7 @@ static bool set_up(struct serve *s)
     set(s->socket, ZMQ_LINGER, 0);
     set(s->socket, ZMQ_SNDHWM, PM_ZMQ_QUEUE);
     set(s->socket, ZMQ_RCVHWM, PM_ZMQ_QUEUE);
-    if (zmq_connect(s->socket, board->zmq) < 0) _exit(1);
+    if (PM_ZMQ_AGAIN(zmq_connect(s->socket, board->zmq)) < 0) _exit(1);
     struct pm_frame hello = {.magic = PM_FRAME_MAGIC, .version = PM_FRAME_VERSION, .kind = PM_FRAME_HELLO, .nonce = board->zmq_nonce,
                              .owner = s->me->owner, .suspect = PM_FRAME_SUSPECT_NONE};
     atomic_store(&s->me->slot->stage, PM_WORKING);
@@ -194,7 +194,7 @@ static void answer(struct serve *s, struct pm_frame f, uint32_t reached, char *o
         return;
     }
     zmq_msg_t part;
-    if (zmq_msg_init_data(&part, out, f.bytes, free_result, NULL) < 0 || zmq_msg_send(&part, s->socket, 0) < 0) _exit(1);
+    if (zmq_msg_init_data(&part, out, f.bytes, free_result, NULL) < 0 || PM_ZMQ_AGAIN(zmq_msg_send(&part, s->socket, 0)) < 0) _exit(1);
 }
 
 static char *align(struct serve *s, const char *in, size_t bytes)
@@ -277,13 +277,13 @@ static bool take(struct serve *s, zmq_msg_t *head)
     usable = pm_frame_get(&f, zmq_msg_data(head), zmq_msg_size(head), s->me->board->zmq_nonce) == 0;
     (void)zmq_msg_init(&data);
     if (more) {
-        (void)zmq_msg_recv(&data, s->socket, 0); /* all parts of a message are there together */
+        (void)PM_ZMQ_AGAIN(zmq_msg_recv(&data, s->socket, 0)); /* all parts of a message are there together */
         more = zmq_msg_more(&data) != 0;
         usable = usable && !more && f.bytes;
         while (more) {
             zmq_msg_t rest;
             (void)zmq_msg_init(&rest);
-            more = zmq_msg_recv(&rest, s->socket, 0) >= 0 && zmq_msg_more(&rest);
+            more = PM_ZMQ_AGAIN(zmq_msg_recv(&rest, s->socket, 0)) >= 0 && zmq_msg_more(&rest);
             (void)zmq_msg_close(&rest);
         }
     }
@@ -320,7 +320,7 @@ void pm_zmq_serve(struct pm_worker *me)
     for (bool on = true; on;) {
         zmq_msg_t head;
         (void)zmq_msg_init(&head);
-        if (zmq_msg_recv(&head, s.socket, ZMQ_DONTWAIT) >= 0) {
+        if (PM_ZMQ_AGAIN(zmq_msg_recv(&head, s.socket, ZMQ_DONTWAIT)) >= 0) {
             on = take(&s, &head) && !pm_tenure_ends(me, pm_now());
         } else if (errno == EAGAIN) {
             bool stop = atomic_load(&board->stop) != 0;
