@@ -1,6 +1,6 @@
 #!/bin/sh
-# Holds the public header, the shared library, the manual and the tests together: what pmap.h declares is exactly what the
-# library exports, it all begins with pmap_, and each symbol has a page in man/ and is used by a test or an example.
+# Holds the public header and the shared library together: what pmap.h declares is exactly what the library exports, and it all begins
+# with pmap_.  tests/test_symbols.sh holds them together with the manual and the tests.
 # usage: .ci/check_symbols.sh LIBRARY.so [source folder]
 [ -f "${1:-}" ] || { echo "usage: $0 LIBRARY.so [source folder]"; exit 2; }
 library=$1
@@ -19,8 +19,6 @@ for symbol in $exported; do
 done
 for symbol in $declared; do
     echo "$exported" | grep -qx "$symbol" || fail "$symbol: declared in pmap.h, but the library does not export it"
-    [ -f "$source/man/$symbol.3" ] || fail "$symbol: no manual page man/$symbol.3"
-    cat "$source"/tests/*.c "$source"/examples/*.c | grep -qw "$symbol" || fail "$symbol: no test or example uses it"
 done
-[ $failed -eq 0 ] && echo "$(echo "$declared" | wc -l) symbols: declared, exported, documented, used"
+[ $failed -eq 0 ] && echo "$(echo "$declared" | wc -l) symbols: declared and exported"
 exit $failed
