@@ -280,7 +280,10 @@ static inline bool are_all_there(void *arg)
     a->n = pmap_pool_pids(a->pool, a->pids, 64);
     for (unsigned i = 0; i < a->n; i++) {
         pid_t parent = a->pids[i] > 0 ? parent_of(a->pids[i]) : 0;
-        if (!parent || parent == getpid()) return false; /* ours: its supervisor has died, and it is about to */
+        if (parent && parent != getpid()) continue;
+        /* Ours: its supervisor has died, and it is about to.  If no call has noticed that yet, this one does. */
+        (void)pmap_pool_resize(a->pool, pmap_pool_workers(a->pool));
+        return false;
     }
     return true;
 }
