@@ -60,12 +60,12 @@ static void after_fork_child(void)
 
 static void watch_forks(void) { (void)pthread_atfork(before_fork, after_fork_parent, after_fork_child); }
 
-bool pm_pool_foreign(const pmap_pool *pool) { return pool->forks != forks; }
+static bool foreign(const pmap_pool *pool) { return pool->forks != forks; }
 
 int pm_pool_enter(pmap_pool *pool, const char *what)
 {
     if (!pool) return pm_error(PMAP_EINVAL, "%s: pool is NULL", what);
-    if (pm_pool_foreign(pool))
+    if (foreign(pool))
         return pm_error(PMAP_EFORK, "%s: the pool was opened by another process; open one of your own after a fork, none in a worker's "
                         "function", what);
     if (pm_inside == pool->executor)

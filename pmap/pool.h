@@ -45,7 +45,6 @@ int pm_error_system(int error, const char *doing); /* from a -errno of the layer
 /* May this process use the pool for `what`?  0, PMAP_EFORK, PMAP_EINVAL, PMAP_ECLOSED. */
 int pm_pool_enter(pmap_pool *pool, const char *what);
 void pm_pool_leave(pmap_pool *pool);
-bool pm_pool_foreign(const pmap_pool *pool);
 
 /* For handles that a program may give back behind the pool's end, as a thread must that was told in a stream that another has terminated the
  * pool: the struct stays for as long as they do, and pm_pool_enter() says that it is closed. */
