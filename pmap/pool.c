@@ -21,7 +21,6 @@
 #define MOST_WORKERS 4095u
 #define DEFAULT_SPIN_NS INT64_C(20000)
 #define DEFAULT_MOST 8u        /* workers that a pool of processes may grow to, when neither it nor the machine is larger */
-#define FRESH_BYTES (1u << 20) /* memory worth mapping ahead */
 
 /* ---- Forked children ---- */
 
@@ -404,7 +403,6 @@ void *pmap_alloc(pmap_pool *pool, size_t bytes)
     if (e) return NULL;
     void *p = pm_heap_alloc(pool->ops->heap(pool->executor), bytes, &e);
     if (!p) (void)pm_error(PMAP_ENOMEM, "pmap_alloc: %zu bytes are more than this machine, a limit or the pool's `memory` leaves", bytes);
-    else if (bytes >= FRESH_BYTES) pool->ops->fresh(pool->executor, p, bytes);
     pm_pool_leave(pool);
     return p;
 }

@@ -182,6 +182,7 @@ int pm_arena_commit(struct pm_arena *arena, size_t offset, size_t bytes)
             pm_arena_release(arena, lo, next - lo);
             return error;
         }
+        if (arena->tell && at >= arena->control) arena->tell(arena->to, at, next - at, true);
         at = next;
     }
     return 0;
@@ -193,6 +194,7 @@ void pm_arena_release(struct pm_arena *arena, size_t offset, size_t bytes)
     size_t mask = page_size() - 1;
     size_t lo = (offset + mask) & ~mask, hi = (offset + bytes) & ~mask;
     if (lo >= hi) return;
+    if (arena->tell && lo >= arena->control) arena->tell(arena->to, lo, hi - lo, false);
     int r;
     do
         r = fallocate(arena->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)lo, (off_t)(hi - lo));

@@ -12,12 +12,12 @@
 #include "shm/arena.h"
 #include "shm/event.h"
 #include "shm/word.h"
+#include "workers/ahead.h"
 #include "workers/executor.h"
 #include "workers/run.h"
 
 #define PM_JOBS 16u            /* jobs open at once; more wait for a descriptor */
 #define PM_LOG (1u << 20)      /* most failures listed a job */
-#define PM_FRESH 8u
 
 struct pm_tasks;               /* tasks.h: the other kind of work */
 
@@ -124,8 +124,7 @@ struct pm_board {
     uint64_t zmq_nonce;                 /* who knows it belongs to this pool */
     _Atomic uint32_t zmq_bound;         /* the caller's side: they may connect now */
 
-    alignas(128) _Atomic uint32_t fresh; /* the caller's side: how many extents have been announced */
-    struct { _Atomic uint64_t offset, bytes; } extent[PM_FRESH];
+    struct pm_ahead ahead;              /* the caller's side: new memory to map */
 
     struct pm_job job[PM_JOBS];
     struct pm_tasks *_Atomic tasks;      /* the caller's side, at the first task: tasks.h */

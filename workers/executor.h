@@ -126,7 +126,6 @@ struct pm_executor_ops {
     void (*forked)(struct pm_executor *executor);              /* in a forked child, at once: lets go of descriptors; async-signal-safe */
     void (*abandon)(struct pm_executor *executor);             /* in a forked child: frees this process's part only */
     struct pm_heap *(*heap)(struct pm_executor *executor);
-    void (*fresh)(struct pm_executor *executor, const void *p, size_t bytes); /* new memory: idle workers may map it ahead */
     bool (*shares)(struct pm_executor *executor, const void *p, size_t bytes); /* do the workers see it without a copy? */
     unsigned (*pids)(struct pm_executor *executor, int *pids, unsigned most);
     /* Processes only, else NULL: from now on so many workers.  Does not wait for them.  0, -ECANCELED, -EPIPE, -errno. */

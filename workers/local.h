@@ -8,7 +8,6 @@
 #include "workers/executor.h"
 
 static inline void pm_local_forked(struct pm_executor *e) { (void)e; }
-static inline void pm_local_fresh(struct pm_executor *e, const void *p, size_t bytes) { (void)e, (void)p, (void)bytes; }
 
 static inline int pm_local_kill(struct pm_executor *e, uint32_t task, uint32_t turn)
 {

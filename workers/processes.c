@@ -186,6 +186,14 @@ static void processes_close(struct pm_executor *e)
     free(p);
 }
 
+/* The arena's news of the heap's pages, under the heap's lock. */
+static void moved(void *board, size_t offset, size_t bytes, bool there)
+{
+    struct pm_board *b = board;
+    if (!there) pm_ahead_strike(&b->ahead, offset, bytes);
+    else if (pm_ahead_add(&b->ahead, offset, bytes) && b->workers <= b->cpus) pm_board_wake_all(b);
+}
+
 static int processes_open(struct pm_executor **out, const struct pm_setup *setup, char *text, size_t bytes)
 {
     struct pm_processes *p = calloc(1, sizeof *p);
@@ -204,6 +212,10 @@ static int processes_open(struct pm_executor **out, const struct pm_setup *setup
         what = "committing the pool's bookkeeping";
         e = pm_board_open(&p->board, &p->arena, setup->workers, setup->most, setup->cpus, setup->spin_ns);
         if (!e) p->board->life = setup->life;
+        if (!e && !setup->zmq) { /* there workers wait for frames */
+            p->arena.to = p->board;
+            p->arena.tell = moved;
+        }
     }
 #ifdef HAVE_ZMQ
     if (!e && setup->zmq) {
@@ -428,19 +440,6 @@ static int processes_run(struct pm_executor *e, const struct pm_work *work, stru
 
 static struct pm_heap *processes_heap(struct pm_executor *e) { return mine(e)->heap; }
 
-static void processes_fresh(struct pm_executor *e, const void *at, size_t bytes)
-{
-    struct pm_processes *p = mine(e);
-    struct pm_board *b = p->board;
-    pthread_mutex_lock(&p->lock);
-    uint32_t seq = atomic_load_explicit(&b->fresh, memory_order_relaxed);
-    atomic_store_explicit(&b->extent[seq % PM_FRESH].offset, (uint64_t)((const char *)at - p->arena.base), memory_order_relaxed);
-    atomic_store_explicit(&b->extent[seq % PM_FRESH].bytes, bytes, memory_order_relaxed);
-    atomic_store_explicit(&b->fresh, seq + 1, memory_order_release);
-    pthread_mutex_unlock(&p->lock);
-    if (b->workers <= b->cpus) pm_board_wake_all(b);
-}
-
 static bool processes_shares(struct pm_executor *e, const void *at, size_t bytes) { return pm_arena_has(&mine(e)->arena, at, bytes); }
 
 static unsigned processes_pids(struct pm_executor *e, int *pids, unsigned most)
@@ -455,7 +454,7 @@ const struct pm_executor_ops pm_processes = {
     .name = "processes", .open = processes_open, .desk = processes_desk, .attend = processes_attend, .watch = processes_watch,
     .kill = processes_kill,
     .timed = processes_timed, .run = processes_run, .end = processes_end, .close = processes_close,
-    .forked = processes_forked, .abandon = processes_abandon, .heap = processes_heap, .fresh = processes_fresh,
+    .forked = processes_forked, .abandon = processes_abandon, .heap = processes_heap,
     .shares = processes_shares, .pids = processes_pids, .resize = processes_resize,
     .rouse = processes_rouse, .why = processes_why,
 };

@@ -151,6 +151,6 @@ static struct pm_heap *serial_heap(struct pm_executor *e) { return mine(e)->heap
 const struct pm_executor_ops pm_serial = {
     .name = "serial", .open = serial_open, .desk = serial_desk, .attend = serial_attend, .kill = pm_local_kill,
     .run = serial_run, .end = serial_end, .close = serial_end_and_close, .forked = pm_local_forked,
-    .abandon = serial_close, .heap = serial_heap, .fresh = pm_local_fresh, .shares = pm_local_shares, .pids = pm_local_pids,
+    .abandon = serial_close, .heap = serial_heap, .shares = pm_local_shares, .pids = pm_local_pids,
     .why = serial_why,
 };

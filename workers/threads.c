@@ -172,6 +172,6 @@ static struct pm_heap *threads_heap(struct pm_executor *e) { return mine(e)->hea
 const struct pm_executor_ops pm_threads = {
     .name = "threads", .open = threads_open, .desk = threads_desk, .attend = threads_attend, .kill = pm_local_kill,
     .run = threads_run, .end = threads_end, .close = threads_end_and_close, .forked = pm_local_forked,
-    .abandon = threads_close, .heap = threads_heap, .fresh = pm_local_fresh, .shares = pm_local_shares, .pids = pm_local_pids,
+    .abandon = threads_close, .heap = threads_heap, .shares = pm_local_shares, .pids = pm_local_pids,
     .why = threads_why,
 };

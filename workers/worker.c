@@ -19,7 +19,6 @@
 #endif
 
 #define R memory_order_relaxed
-#define STEP ((size_t)4 << 20) /* bytes mapped ahead between two looks for work */
 
 unsigned pm_depth;
 
@@ -42,28 +41,6 @@ static void settle_in(struct pm_board *board, unsigned index, pid_t parent)
         }
         close(fd);
     }
-}
-
-/* Maps memory that the application has just allocated into this worker's page tables while there is nothing else to do: the first map
- * over it then does not pay for page faults. */
-static bool map_ahead(struct pm_board *board, unsigned index, uint32_t *seen, size_t *done)
-{
-    uint32_t last = atomic_load_explicit(&board->fresh, memory_order_acquire);
-    if (*seen == last) return false;
-    if (last - *seen > PM_FRESH) *seen = last - PM_FRESH;
-    unsigned i = *seen % PM_FRESH;
-    size_t offset = atomic_load_explicit(&board->extent[i].offset, R), bytes = atomic_load_explicit(&board->extent[i].bytes, R);
-    if (*done < bytes && pm_arena_has(&board->arena, board->arena.base + offset, bytes)) {
-        /* From this worker's own part on, which is where it begins in a job: that much is there in the shortest time. */
-        size_t part = bytes / board->workers / STEP * STEP * index, at = (part + *done) % bytes;
-        size_t n = pm_size_min(pm_size_min(STEP, bytes - *done), bytes - at);
-        pm_arena_populate(&board->arena, offset + at, n);
-        *done += n;
-    } else {
-        ++*seen;
-        *done = 0;
-    }
-    return true;
 }
 
 static bool work_once(struct pm_worker *me, uint64_t used)
@@ -104,8 +81,7 @@ static void loop(struct pm_worker *me)
     /* Between jobs one CPU is the application's: a worker that spins on it would slow the caller down.  While a job is open its
      * caller sleeps, and the next round is at most a chunk away. */
     bool may_spin = board->spin_ns > 0 && me->index + 1 < board->cpus;
-    uint32_t seen = atomic_load_explicit(&board->fresh, R);
-    size_t done = 0;
+    struct pm_ahead_mark ahead = pm_ahead_now(&board->ahead);
     struct pm_hand hand = {0};
     atomic_store(&me->slot->stage, PM_WORKING);
     for (;;) {
@@ -121,7 +97,7 @@ static void loop(struct pm_worker *me)
         bool in_job = board->spin_ns > 0 && atomic_load_explicit(&board->wanted, R) <= board->cpus;
         bool spin = may_spin || (in_job && pm_board_busy(board));
         if (spin && pm_event_spin(&board->work, key, board->spin_ns)) continue;
-        if (map_ahead(board, me->index, &seen, &done)) continue;
+        if (pm_ahead_step(&board->ahead, &board->arena, &ahead)) continue;
         pm_tenure_flush();
         int64_t patience = pm_tenure_patience(me);
         if (patience == 0) return;
