@@ -68,6 +68,7 @@ struct pm_round {
 struct pm_job {
     /* Read by every worker that looks for work. */
     alignas(128) struct pm_round round[2];
+    _Atomic uint64_t serial;            /* never used twice in a pool; constant while the job is open, as what is `constant` below */
     _Atomic uint32_t deaths;            /* the supervisor: workers that died while this job was open */
     _Atomic uint32_t strays;            /* anyone: ranges and `left` have lost something without a death; the words know */
     _Atomic uint32_t stop;              /* anyone: nothing more is to be started */
@@ -79,9 +80,8 @@ struct pm_job {
     /* The caller's side waits here. */
     alignas(128) struct pm_event done;
 
-    /* Constant while the job is open: written by the opener while the head is closed. */
-    alignas(128) _Atomic uint64_t serial; /* never used twice in a pool */
-    void *arg;                          /* for the function: the pointer as it was, or a copy in the arena */
+    /* Constant while the job is open: written by the opener while the head is closed, as far as it changes from one job to the next. */
+    alignas(128) void *arg;             /* for the function: the pointer as it was, or a copy in the arena */
     struct pm_work work;
 
     /* Constant while the pool lives, but for what the opener notes now and then. */

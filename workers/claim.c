@@ -376,9 +376,9 @@ bool pm_job_work(struct pm_worker *me, struct pm_job *job)
     for (;;) {
         uint64_t head = atomic_load(job->head);
         if (pm_word_state(head) == PM_OPEN) { /* lines that come from the caller's CPU: all at once, not one after another */
-            __builtin_prefetch(&job->serial);
-            __builtin_prefetch((const char *)&job->serial + 64);
-            __builtin_prefetch((const char *)&job->serial + 128);
+            __builtin_prefetch(&job->arg);
+            __builtin_prefetch((const char *)&job->arg + 64);
+            __builtin_prefetch((const char *)&job->arg + 128);
         }
         if (pm_word_state(head) == PM_CANCELLED) pm_job_settle(job, head);
         if (pm_word_state(head) != PM_OPEN) break;

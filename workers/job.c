@@ -3,6 +3,7 @@
 #include "workers/job.h"
 
 #include <limits.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "workers/failures.h"
@@ -103,16 +104,20 @@ static uint32_t next_round(struct pm_board *board, struct pm_job *job)
 uint32_t pm_job_open(struct pm_board *board, struct pm_job *job, const struct pm_work *work, void *arg, uint64_t serial)
 {
     uint32_t round = next_round(board, job);
-    job->work = *work;
-    job->arg = arg;
-    job->spread = atomic_load_explicit(&board->spread, R);
+    uint32_t spread = atomic_load_explicit(&board->spread, R);
     atomic_store_explicit(&job->serial, serial, R);
-    atomic_store_explicit(&job->deaths, 0, R);
+    /* Written only when it changes: else its line goes from one CPU's cache to the other's and back in every call, and a call of the same
+     * function again costs as much as those lines do. */
+    if (memcmp(&job->work, work, offsetof(struct pm_work, count)) != 0) memcpy(&job->work, work, offsetof(struct pm_work, count));
+    memcpy((char *)&job->work + offsetof(struct pm_work, count), (const char *)work + offsetof(struct pm_work, count),
+           sizeof *work - offsetof(struct pm_work, count)); /* on lines that no worker looks at */
+    if (job->arg != arg) job->arg = arg;
+    if (job->spread != spread) job->spread = spread;
+    if (atomic_load_explicit(&job->deaths, R)) atomic_store_explicit(&job->deaths, 0, R);
     if (atomic_load_explicit(&job->strays, R)) atomic_store_explicit(&job->strays, 0, R);
-    atomic_store_explicit(&job->stop, 0, R);
-    atomic_store_explicit(&job->busy_ns, 0, R);
-    atomic_store_explicit(&job->busy_items, 0, R);
-    /* Written only when it changes: else the line would have to come from a worker's cache for every call. */
+    if (atomic_load_explicit(&job->stop, R)) atomic_store_explicit(&job->stop, 0, R);
+    if (atomic_load_explicit(&job->busy_ns, R)) atomic_store_explicit(&job->busy_ns, 0, R);
+    if (atomic_load_explicit(&job->busy_items, R)) atomic_store_explicit(&job->busy_items, 0, R);
     if (atomic_load_explicit(&job->retries, R)) atomic_store_explicit(&job->retries, 0, R);
     if (atomic_load_explicit(&job->logged, R)) atomic_store_explicit(&job->logged, 0, R);
     (void)pm_round_plan(job, 0, round); /* the caller's side opens no job of nothing */

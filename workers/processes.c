@@ -411,11 +411,8 @@ static void expect(struct pm_processes *p)
     if (!(~taken & ((1u << PM_JOBS) - 1))) return;
     struct pm_job *job = &p->board->job[__builtin_ctz(~taken)];
     __builtin_prefetch(job->head, 1);
-    __builtin_prefetch(job->round, 1);
-    __builtin_prefetch(&job->left, 1);
+    __builtin_prefetch(&job->round, 1);
     __builtin_prefetch(&job->serial, 1);
-    __builtin_prefetch((const char *)&job->serial + 64, 1);
-    __builtin_prefetch((const char *)&job->serial + 128, 1);
 }
 
 static int processes_run(struct pm_executor *e, const struct pm_work *work, struct pm_result *result)
