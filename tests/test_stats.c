@@ -5,13 +5,18 @@
 #include <string.h>
 #include <time.h>
 
-static int burn(pmap_task *task, const void *item, void *result)
+static void burn_ns(long ns)
 {
-    (void)item;
     struct timespec from, now;
     clock_gettime(CLOCK_MONOTONIC, &from);
     do clock_gettime(CLOCK_MONOTONIC, &now);
-    while ((now.tv_sec - from.tv_sec) * 1000000000 + now.tv_nsec - from.tv_nsec < 20000);
+    while ((now.tv_sec - from.tv_sec) * 1000000000 + now.tv_nsec - from.tv_nsec < ns);
+}
+
+static int burn(pmap_task *task, const void *item, void *result)
+{
+    (void)item;
+    burn_ns(20000);
     *(uint64_t *)result = pmap_task_index(task);
     return 0;
 }
@@ -121,9 +126,42 @@ static void what_is_counted(const struct pm_path *path)
     pm_path_close(pool);
 }
 
+static int burn_long(pmap_task *task, size_t first, size_t last)
+{
+    (void)task, (void)first, (void)last;
+    burn_ns(1000000);
+    return 0;
+}
+
+/* One chunk, and nobody asks what it costs: whoever sleeps or spins meanwhile, the pool's total has it. */
+static void a_lone_chunk(const struct pm_path *path)
+{
+    static const int spin_us[] = {-1, 100, 1000000};
+    enum { CALLS = 10 };
+    for (size_t s = 0; s < 3; s++) {
+        pmap_options o = PMAP_OPTIONS_INIT;
+        pmap_pool *pool;
+        pmap_stats_t total = {.size = sizeof total};
+        o.executor = path->executor;
+        o.workers = 1;
+        o.spin_us = spin_us[s];
+        EXPECT(pmap_pool_open(&pool, &o), 0);
+        for (int i = 0; i < CALLS; i++) EXPECT(pmap_for(pool, burn_long, 0, 1, NULL), 0);
+        EXPECT(pmap_stats(pool, &total), 0);
+        if (total.compute_s < CALLS * 0.001 || total.compute_s > total.wall_s * 1.0001)
+            fail_msg("spin_us %d: computed for %g s of %g s, in %d calls of 1 ms", spin_us[s], total.compute_s, total.wall_s, CALLS);
+        double off = parts(&total) / total.wall_s - 1;
+        if (off < -0.05 || off > 0.05) fail_msg("spin_us %d: %g s in parts, %g s in all", spin_us[s], parts(&total), total.wall_s);
+        assert_int_equal(total.items, CALLS);
+        assert_int_equal(total.chunks, CALLS);
+        pm_path_close(pool);
+    }
+}
+
 static const struct pm_path_test tests[] = {
     {"the parts add up", the_parts_add_up, PM_ON_ALL},
     {"what is counted", what_is_counted, PM_ON_ALL},
+    {"a lone chunk", a_lone_chunk, PM_ON_SHM},
 };
 
 int main(void) { return PM_PATHS_MAIN("stats", tests); }

@@ -63,6 +63,7 @@ struct pm_round {
     _Atomic uint64_t first, items, grain; /* items [first, first + items) of the job, `grain` a chunk */
     _Atomic uint32_t chunks, ranges;
     _Atomic uint32_t last;                /* nothing comes after this one */
+    _Atomic uint32_t lone;                /* the only chunk of its job, and nobody has asked what it costs */
 };
 
 struct pm_job {

@@ -367,10 +367,32 @@ static void account(struct pm_job *job, const struct pm_view *v, struct pm_tally
     atomic_fetch_add_explicit(&job->busy_items, visit->items, R);
 }
 
+/* A lone chunk, whose worker and caller both spin: two looks at the clock and the tally would take as long as all the rest.  It began when it
+ * was announced, and nobody asks when it ended, unless its caller sleeps by then.  False: there is nothing done that would be finished. */
+static bool work_lone(struct pm_worker *me, struct pm_job *job, const struct pm_view *v)
+{
+    struct visit visit = {0};
+    uint32_t lo = 0, hi = 0;
+    me->batch = 1;
+    if (!take(me, job, v, &lo, &hi, &visit) || !do_chunk(me, job, v, lo, NULL)) return false;
+    me->tenure.items += v->items;
+    if (atomic_load_explicit(&job->done.sleepers, R)) {
+        int64_t begin = job->work.begun;
+        visit.now = pm_now();
+        visit.compute = visit.now - begin;
+        visit.items = v->items;
+        visit.chunks = 1;
+        account(job, v, pm_tally_enter(me, job, begin), &visit, begin);
+    }
+    pm_round_move(me->board, job, v, me->owner);
+    return true;
+}
+
 bool pm_job_work(struct pm_worker *me, struct pm_job *job)
 {
-    bool worked = false;
+    bool worked = false, spun = me->spun;
     struct pm_view v;
+    me->spun = false; /* whatever comes behind this job has waited for it */
     /* Sequentially consistent, before the head is read: whoever wants to start the rounds over looks for it. */
     atomic_store(&me->slot->spot.job, job->index + 1);
     for (;;) {
@@ -388,6 +410,11 @@ bool pm_job_work(struct pm_worker *me, struct pm_job *job)
             break;
         }
         if (me->tenure.over) break;
+        if (v.lone && spun && !me->tenure.limited && work_lone(me, job, &v)) {
+            worked = true;
+            continue;
+        }
+        spun = false;
         int64_t begin = pm_now();
         struct visit visit = {.now = begin};
         struct pm_tally *tally = pm_tally_enter(me, job, begin);

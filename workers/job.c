@@ -71,6 +71,7 @@ bool pm_round_plan(struct pm_job *job, uint64_t at, uint32_t round)
     atomic_store_explicit(&p->chunks, chunks, R);
     atomic_store_explicit(&p->ranges, chunks < job->spread ? chunks : job->spread, R);
     atomic_store_explicit(&p->last, items == rest, R);
+    atomic_store_explicit(&p->lone, items == job->work.count && chunks == 1 && !job->work.want_cost, R);
     atomic_store_explicit(&job->left, (uint64_t)round << 32 | chunks, R);
     return true;
 }
@@ -230,13 +231,15 @@ void pm_job_cost(const struct pm_job *constant, struct pm_cost *cost, int64_t en
 {
     struct pm_job *job = (struct pm_job *)(uintptr_t)constant;
     uint64_t serial = atomic_load_explicit(&job->serial, R);
-    unsigned slots = atomic_load(&job->board->workers), wanted = atomic_load(&job->board->wanted);
+    unsigned slots = atomic_load(&job->board->workers), wanted = atomic_load(&job->board->wanted), told = 0;
+    int64_t wall = end - job->work.begun;
     for (unsigned s = 0; s < slots; s++) {
         struct pm_tally *t = &job->tally[s * PM_JOBS];
         if (atomic_load_explicit(&t->serial, memory_order_acquire) != serial) {
-            if (s < wanted) cost->idle += end - job->work.begun;
+            if (s < wanted) cost->idle += wall;
             continue;
         }
+        told++;
         int64_t enter = atomic_load_explicit(&t->enter, R), leave = atomic_load_explicit(&t->leave, R);
         int64_t inside = atomic_load_explicit(&t->inside, R), compute = atomic_load_explicit(&t->compute, R);
         int64_t in = atomic_load_explicit(&t->in, R), out = atomic_load_explicit(&t->out, R);
@@ -250,6 +253,14 @@ void pm_job_cost(const struct pm_job *constant, struct pm_cost *cost, int64_t en
         cost->chunks += atomic_load_explicit(&t->chunks, R);
         cost->steals += atomic_load_explicit(&t->steals, R);
         cost->bytes += atomic_load_explicit(&t->bytes, R);
+    }
+    struct pm_view v;
+    if (!told && pm_round_read(job, atomic_load(job->head), &v) && v.lone && !atomic_load_explicit(&job->stop, R)) {
+        /* its worker and its caller both spun: see work_lone() */
+        cost->compute += wall;
+        cost->idle -= wall;
+        cost->items += job->work.count;
+        cost->chunks++;
     }
     cost->deaths += atomic_load_explicit(&job->deaths, R);
     cost->retries += atomic_load_explicit(&job->retries, R);

@@ -8,7 +8,7 @@
 struct pm_view {
     uint64_t head;
     uint64_t first, items, grain;
-    uint32_t round, chunks, ranges, last;
+    uint32_t round, chunks, ranges, last, lone;
 };
 
 /* Reads head and parameters together; false when the head moved meanwhile (try again).  The acquire loads keep the second look at
@@ -24,6 +24,7 @@ static inline bool pm_round_read(const struct pm_job *job, uint64_t head, struct
     v->chunks = atomic_load_explicit(&p->chunks, memory_order_acquire);
     v->ranges = atomic_load_explicit(&p->ranges, memory_order_acquire);
     v->last = atomic_load_explicit(&p->last, memory_order_acquire);
+    v->lone = atomic_load_explicit(&p->lone, memory_order_acquire);
     return atomic_load_explicit(job->head, memory_order_relaxed) == head;
 }
 

@@ -96,7 +96,10 @@ static void loop(struct pm_worker *me)
         if (atomic_load(&board->stop)) return;
         bool in_job = board->spin_ns > 0 && atomic_load_explicit(&board->wanted, R) <= board->cpus;
         bool spin = may_spin || (in_job && pm_board_busy(board));
-        if (spin && pm_event_spin(&board->work, key, board->spin_ns)) continue;
+        if (spin && pm_event_spin(&board->work, key, board->spin_ns)) {
+            me->spun = true;
+            continue;
+        }
         if (pm_ahead_step(&board->ahead, &board->arena, &ahead)) continue;
         pm_tenure_flush();
         int64_t patience = pm_tenure_patience(me);
