@@ -55,7 +55,7 @@ enum {
     PMAP_EFUNCTION = -7,   /* the function is in an object loaded after the pool opened: the workers do not have it */
     PMAP_EOVERLAP = -8,    /* input and output overlap without being the same place and size */
     PMAP_EOVERFLOW = -9,   /* count times size does not fit in size_t */
-    PMAP_ENOTSUP = -10,    /* this executor or build cannot do that (a deadline on threads, ZeroMQ not built in, pools too deep) */
+    PMAP_ENOTSUP = -10,    /* this executor or build cannot do that (a deadline on threads, ZeroMQ not built in or not there, pools too deep) */
     PMAP_ESYSTEM = -11,    /* the operating system refused something; the text names the call and the reason */
     PMAP_ECANCELLED = -12, /* the call was ended by pmap_pool_terminate() in another thread; a future was cancelled or killed */
     PMAP_ETIMEDOUT = -13,  /* the time given to a wait is over; nothing was changed */
@@ -91,7 +91,7 @@ typedef struct pmap_options {
     size_t size;             /* set by PMAP_OPTIONS_INIT */
     unsigned workers;        /* 0 = the CPUs this process may use: min(affinity, cgroup quota); at most 4095 */
     pmap_executor executor;  /* processes, OpenMP threads, or the caller's own thread */
-    pmap_channel channel;    /* of processes: shared memory, or ZeroMQ over ipc */
+    pmap_channel channel;    /* of processes: shared memory, or ZeroMQ over ipc, which needs libzmq: see pmap_pool_open() */
     size_t memory;           /* bytes of address space set aside for pmap_alloc(); 0 = twice the machine's memory */
     int spin_us;             /* how long idle workers and waiting callers spin before they sleep: 0 = 20 where CPUs are
                                 spare, -1 = never */
@@ -121,6 +121,9 @@ typedef struct pmap_options {
  * Flushes stdout and stderr, so that what they hold is not written twice.
  * The init hook of processes runs after this has returned: when it fails the pool's calls are PMAP_EBROKEN and name it.  That of threads and
  * of a serial pool runs before this returns; it fails in the same way.
+ * The first pool with PMAP_ZMQ loads libzmq, which then stays in the process: no program is linked with it.  Where it cannot be loaded that
+ * is PMAP_ENOTSUP, with the dynamic linker's reason in the text; a program linked with -static never can.  A fork in another thread waits
+ * until it is loaded.
  * Errors: PMAP_EINVAL, PMAP_ENOMEM, PMAP_ENOTSUP (also: more than PMAP_NESTED pools one in the other), PMAP_ESYSTEM. */
 PMAP_API int pmap_pool_open(pmap_pool **pool, const pmap_options *options);
 

@@ -230,6 +230,7 @@ int pmap_pool_open(pmap_pool **out, const pmap_options *given)
         pm_objects_free(pool->objects);
         pm_pool_release(pool);
         if (e == -ENOMEM) return pm_error(PMAP_ENOMEM, "pmap_pool_open: %s", text[0] ? text : "not enough memory");
+        if (e == -EOPNOTSUPP) return pm_error(PMAP_ENOTSUP, "pmap_pool_open: %s", text);
         return pm_error(PMAP_ESYSTEM, "pmap_pool_open: %s", text[0] ? text : strerror(-e));
     }
     pthread_mutex_lock(&pools_lock);

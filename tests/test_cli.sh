@@ -86,6 +86,10 @@ run 0 help bench; cp "$dir/out" "$dir/help"
 run 0 bench --help; cmp -s "$dir/out" "$dir/help" || complain "'help bench' and 'bench --help' differ"
 run 0 info; says out '^parmap: '; says out '^compiler: '; says out '^cpu'
 
+# ---- what starts commands has not loaded libzmq and the thirty libraries below it
+run 0 run --shell 'cat /proc/$PPID/{}' ::: maps; says out parmap
+grep libzmq "$dir/out" && complain 'parmap run has loaded libzmq'
+
 # ---- what cannot be written is an error
 if [ -w /dev/full ]; then
     for words in --help info 'bench actions --size 100 --runs 1 --path serial'; do

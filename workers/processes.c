@@ -24,6 +24,7 @@
 #endif
 #ifdef HAVE_ZMQ
 #include "workers/zmq.h"
+#include "workers/zmq_lib.h"
 #endif
 
 #define MS INT64_C(1000000)
@@ -95,13 +96,7 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
     sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler of the application runs in the child */
     forking = p;
-#ifdef HAVE_ZMQ
-    if (p->board->zmq[0]) pm_zmq_lock();
-#endif
     pid_t application = getpid(), pid = seats ? fork() : -1;
-#ifdef HAVE_ZMQ
-    if (p->board->zmq[0]) pm_zmq_unlock();
-#endif
     if (pid == 0) {
         close(pair[0]);
         if (p->watch >= 0) close(p->watch);
@@ -196,6 +191,11 @@ static void moved(void *board, size_t offset, size_t bytes, bool there)
 
 static int processes_open(struct pm_executor **out, const struct pm_setup *setup, char *text, size_t bytes)
 {
+#ifdef HAVE_ZMQ
+    /* Before the fork: no worker has to do it, which would be once for each and its successors. */
+    int loaded = setup->zmq ? pm_libzmq_load(text, bytes) : 0;
+    if (loaded < 0) return loaded;
+#endif
     struct pm_processes *p = calloc(1, sizeof *p);
     if (!p) return -ENOMEM;
     p->setup = *setup;

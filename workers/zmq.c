@@ -13,11 +13,11 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zmq.h>
 
 #include "shm/fd.h"
 #include "workers/processes.h"
 #include "workers/round.h"
+#include "workers/zmq_lib.h"
 
 #define MS INT64_C(1000000)
 #define TICK_MS 10                  /* between two looks at the words while nothing arrives */
@@ -95,32 +95,25 @@ void pm_zmq_abandon(struct pm_processes *p)
 void pm_zmq_close(struct pm_processes *p)
 {
     if (!p->zmq) return;
-    if (p->zmq->socket) (void)zmq_close(p->zmq->socket); /* linger is 0: nothing to wait for */
-    while (p->zmq->context && zmq_ctx_term(p->zmq->context) < 0 && errno == EINTR) {
+    if (p->zmq->socket) (void)pm_libzmq.close(p->zmq->socket); /* linger is 0: nothing to wait for */
+    while (p->zmq->context && pm_libzmq.ctx_term(p->zmq->context) < 0 && errno == EINTR) {
     }
     pthread_mutex_destroy(&p->zmq->lock);
     pm_zmq_abandon(p);
     pm_zmq_remove(p->board);
 }
 
-static void set(void *socket, int option, int value) { (void)zmq_setsockopt(socket, option, &value, sizeof value); }
-
-/* Making a context takes locks in libzmq and in libraries below it.  A child that is forked meanwhile would have them locked for ever, and its
- * workers wait for them with their own contexts. */
-static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
-
-void pm_zmq_lock(void) { (void)pthread_mutex_lock(&making); }
-void pm_zmq_unlock(void) { (void)pthread_mutex_unlock(&making); }
+static void set(void *socket, int option, int value) { (void)pm_libzmq.setsockopt(socket, option, &value, sizeof value); }
 
 static int make_socket(struct pm_zmq *z, void **socket)
 {
-    pm_zmq_lock();
+    pm_libzmq_lock();
     bool can = z->context || pm_zmq_threads();
-    if (can && !z->context) z->context = zmq_ctx_new();
-    if (z->context) (void)zmq_ctx_set(z->context, ZMQ_IO_THREADS, 1);
-    *socket = z->context ? zmq_socket(z->context, ZMQ_ROUTER) : NULL;
+    if (can && !z->context) z->context = pm_libzmq.ctx_new();
+    if (z->context) (void)pm_libzmq.ctx_set(z->context, ZMQ_IO_THREADS, 1);
+    *socket = z->context ? pm_libzmq.socket(z->context, ZMQ_ROUTER) : NULL;
     int e = *socket ? 0 : can ? -errno : -EAGAIN;
-    pm_zmq_unlock();
+    pm_libzmq_unlock();
     return e;
 }
 
@@ -132,15 +125,15 @@ static int bind_socket(struct pm_processes *p)
     void *socket;
     int e = make_socket(z, &socket);
     if (e) return e;
-    (void)zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
+    (void)pm_libzmq.setsockopt(socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
     set(socket, ZMQ_LINGER, 0);
     set(socket, ZMQ_SNDHWM, PM_ZMQ_QUEUE);
     set(socket, ZMQ_RCVHWM, PM_ZMQ_QUEUE);
     set(socket, ZMQ_ROUTER_MANDATORY, 1);
     set(socket, ZMQ_ROUTER_HANDOVER, 0);
-    if (PM_ZMQ_AGAIN(zmq_bind(socket, p->board->zmq)) < 0) {
+    if (PM_ZMQ_AGAIN(pm_libzmq.bind(socket, p->board->zmq)) < 0) {
         e = -errno;
-        (void)zmq_close(socket);
+        (void)pm_libzmq.close(socket);
         return e;
     }
     z->socket = socket;
@@ -162,13 +155,13 @@ static bool address(struct pm_processes *p, uint32_t owner)
 {
     unsigned char id[PM_FRAME_ID];
     pm_frame_id(id, owner, p->board->zmq_nonce);
-    return PM_ZMQ_AGAIN(zmq_send(p->zmq->socket, id, sizeof id, ZMQ_SNDMORE | ZMQ_DONTWAIT)) >= 0;
+    return PM_ZMQ_AGAIN(pm_libzmq.send(p->zmq->socket, id, sizeof id, ZMQ_SNDMORE | ZMQ_DONTWAIT)) >= 0;
 }
 
 static bool send_frame(struct pm_processes *p, enum pm_frame_kind kind, uint32_t owner)
 {
     struct pm_frame f = frame_to(p, kind, owner);
-    return address(p, owner) && PM_ZMQ_AGAIN(zmq_send(p->zmq->socket, &f, sizeof f, ZMQ_DONTWAIT)) >= 0;
+    return address(p, owner) && PM_ZMQ_AGAIN(pm_libzmq.send(p->zmq->socket, &f, sizeof f, ZMQ_DONTWAIT)) >= 0;
 }
 
 static void say_bye(struct pm_processes *p)
@@ -234,10 +227,10 @@ static int make_header(struct call *c, struct pm_frame *f, uint64_t lo, zmq_msg_
     for (uint32_t i = 0; i < n; i++)
         if (kept == 0 || skip[kept - 1] != skip[i]) skip[kept++] = skip[i];
     f->skips = kept;
-    int e = zmq_msg_init_size(part, sizeof *f + kept * sizeof *skip) < 0 ? -ENOMEM : 0;
+    int e = pm_libzmq.msg_init_size(part, sizeof *f + kept * sizeof *skip) < 0 ? -ENOMEM : 0;
     if (!e) {
-        memcpy(zmq_msg_data(part), f, sizeof *f);
-        if (kept) memcpy((char *)zmq_msg_data(part) + sizeof *f, skip, kept * sizeof *skip);
+        memcpy(pm_libzmq.msg_data(part), f, sizeof *f);
+        if (kept) memcpy((char *)pm_libzmq.msg_data(part) + sizeof *f, skip, kept * sizeof *skip);
     }
     free(skip);
     return e;
@@ -253,12 +246,12 @@ static void returned(void *data, void *lent)
 static int make_data(struct pm_zmq *z, const char *bytes, size_t n, zmq_msg_t *part)
 {
     if (n < LEND_BYTES) {
-        if (zmq_msg_init_size(part, n) < 0) return -ENOMEM;
-        memcpy(zmq_msg_data(part), bytes, n);
+        if (pm_libzmq.msg_init_size(part, n) < 0) return -ENOMEM;
+        memcpy(pm_libzmq.msg_data(part), bytes, n);
         return 0;
     }
     /* Only read: libzmq asks for a writable pointer and gives it to returned(). */
-    if (zmq_msg_init_data(part, (void *)(uintptr_t)bytes, n, returned, &z->lent) < 0) return -ENOMEM;
+    if (pm_libzmq.msg_init_data(part, (void *)(uintptr_t)bytes, n, returned, &z->lent) < 0) return -ENOMEM;
     atomic_fetch_add(&z->lent, 1);
     return 0;
 }
@@ -320,7 +313,7 @@ static int hand_out(struct call *c, struct pm_zmq_peer *peer, uint32_t chunk)
     int e = make_header(c, &f, lo, &head);
     if (e) return e;
     if (f.bytes && make_data(c->z, in - f.lead, f.bytes + f.lead, &data) < 0) {
-        (void)zmq_msg_close(&head);
+        (void)pm_libzmq.msg_close(&head);
         return -ENOMEM;
     }
     uint64_t expected = w;
@@ -332,13 +325,14 @@ static int hand_out(struct call *c, struct pm_zmq_peer *peer, uint32_t chunk)
         e = -EHOSTUNREACH;
     }
     if (e) {
-        (void)zmq_msg_close(&head);
-        if (f.bytes) (void)zmq_msg_close(&data);
+        (void)pm_libzmq.msg_close(&head);
+        if (f.bytes) (void)pm_libzmq.msg_close(&data);
         return e == -EAGAIN ? 0 : e;
     }
     /* These two are queued, or dropped together when the peer has just gone: then the word tells. */
-    if (PM_ZMQ_AGAIN(zmq_msg_send(&head, c->z->socket, f.bytes ? ZMQ_SNDMORE : 0)) < 0) (void)zmq_msg_close(&head);
-    if (f.bytes && PM_ZMQ_AGAIN(zmq_msg_send(&data, c->z->socket, 0)) < 0) (void)zmq_msg_close(&data);
+    int flags = f.bytes ? ZMQ_SNDMORE : 0;
+    if (PM_ZMQ_AGAIN(pm_libzmq.msg_send(&head, c->z->socket, flags)) < 0) (void)pm_libzmq.msg_close(&head);
+    if (f.bytes && PM_ZMQ_AGAIN(pm_libzmq.msg_send(&data, c->z->socket, 0)) < 0) (void)pm_libzmq.msg_close(&data);
     if (peer->n == 0) {
         peer->probe_gap = PROBE_NS;
         peer->probe_at = pm_now() + PROBE_NS;
@@ -421,13 +415,17 @@ static bool judge(struct call *c, zmq_msg_t *part, unsigned n)
     struct pm_board *board = c->p->board;
     struct pm_frame f;
     uint32_t owner;
-    if (n < 2 || n > 3 || !pm_frame_owner(zmq_msg_data(&part[0]), zmq_msg_size(&part[0]), board->zmq_nonce, &owner)) return false;
+    if (n < 2 || n > 3) return false;
+    const void *from = pm_libzmq.msg_data(&part[0]);
+    if (!pm_frame_owner(from, pm_libzmq.msg_size(&part[0]), board->zmq_nonce, &owner)) return false;
     unsigned slot = owner >> 12;
     if (slot >= board->workers || owner != pm_owner(slot, atomic_load(&board->slot[slot].gen))) return false;
-    if (pm_frame_get(&f, zmq_msg_data(&part[1]), zmq_msg_size(&part[1]), board->zmq_nonce) < 0 || f.owner != owner) return false;
+    if (pm_frame_get(&f, pm_libzmq.msg_data(&part[1]), pm_libzmq.msg_size(&part[1]), board->zmq_nonce) < 0) return false;
+    if (f.owner != owner) return false;
     if (f.kind == PM_FRAME_HELLO) return n == 2 && greet(c, &c->z->peer[slot], owner);
     if (f.kind != PM_FRAME_RESULT || (n == 3) != (f.bytes > 0)) return false;
-    return commit(c, &c->z->peer[slot], &f, n == 3 ? zmq_msg_data(&part[2]) : NULL, n == 3 ? zmq_msg_size(&part[2]) : 0);
+    if (n == 2) return commit(c, &c->z->peer[slot], &f, NULL, 0);
+    return commit(c, &c->z->peer[slot], &f, pm_libzmq.msg_data(&part[2]), pm_libzmq.msg_size(&part[2]));
 }
 
 static bool receive(struct call *c)
@@ -437,13 +435,13 @@ static bool receive(struct call *c)
     bool more = true;
     while (more) {
         unsigned at = n < 3 ? n : 3;
-        if (made <= at) (void)zmq_msg_init(&part[made++]);
-        if (PM_ZMQ_AGAIN(zmq_msg_recv(&part[at], c->z->socket, ZMQ_DONTWAIT)) < 0) break;
-        more = zmq_msg_more(&part[at]) != 0;
+        if (made <= at) (void)pm_libzmq.msg_init(&part[made++]);
+        if (PM_ZMQ_AGAIN(pm_libzmq.msg_recv(&part[at], c->z->socket, ZMQ_DONTWAIT)) < 0) break;
+        more = pm_libzmq.msg_more(&part[at]) != 0;
         n++;
     }
     if (n && !judge(c, part, n)) atomic_fetch_add(&c->z->dropped, 1);
-    while (made) (void)zmq_msg_close(&part[--made]);
+    while (made) (void)pm_libzmq.msg_close(&part[--made]);
     return n > 0;
 }
 
@@ -518,7 +516,7 @@ static int carry(struct call *c)
         }
         if (busy || pm_job_finished(c->job)) continue;
         zmq_pollitem_t item = {.socket = c->z->socket, .events = ZMQ_POLLIN};
-        (void)zmq_poll(&item, 1, TICK_MS);
+        (void)pm_libzmq.poll(&item, 1, TICK_MS);
     }
     return atomic_load(&board->broken) && atomic_load(&c->job->stop) ? -EPIPE : atomic_load(&c->p->ending) ? -ECANCELED : 0;
 }
@@ -531,11 +529,11 @@ static void take_back(struct call *c)
     int64_t end = pm_now() + RETURN_NS;
     while (atomic_load(&z->lent) && pm_now() < end) {
         zmq_pollitem_t item = {.socket = z->socket, .events = ZMQ_POLLIN};
-        if (!receive(c)) (void)zmq_poll(&item, 1, 1);
+        if (!receive(c)) (void)pm_libzmq.poll(&item, 1, 1);
     }
     if (atomic_load(&z->lent) == 0) return;
-    (void)zmq_close(z->socket);
-    while (zmq_ctx_term(z->context) < 0 && errno == EINTR) {
+    (void)pm_libzmq.close(z->socket);
+    while (pm_libzmq.ctx_term(z->context) < 0 && errno == EINTR) {
     }
     z->socket = z->context = NULL;
 }

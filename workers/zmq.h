@@ -1,6 +1,6 @@
 /* The ZeroMQ channel of the process executor: a ROUTER in the application, a DEALER in each worker, over ipc in a directory of the pool's own.
  * It carries bytes only.  What is whose stands in the chunks' words, as in the other channels; here the application
- * claims for a worker, sends the input, and commits what comes back.  Needs libzmq; built when HAVE_ZMQ. */
+ * claims for a worker, sends the input, and commits what comes back.  Needs libzmq (zmq_lib.h); built when HAVE_ZMQ. */
 #ifndef PM_WORKERS_ZMQ_H
 #define PM_WORKERS_ZMQ_H
 
@@ -67,10 +67,6 @@ void pm_zmq_remove(struct pm_board *board);  /* the socket file and its director
 
 /* A worker's loop; returns when the pool ends. */
 void pm_zmq_serve(struct pm_worker *me);
-
-/* Around a fork whose child will use libzmq: no thread of ours makes a context meanwhile.  The child unlocks, too. */
-void pm_zmq_lock(void);
-void pm_zmq_unlock(void);
 
 /* libzmq's calls, and again when a signal has interrupted them: a part that is not sent would leave half a message behind, which the next
  * one is taken for a part of. */

@@ -16,10 +16,10 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-#include <zmq.h>
 
 #include "workers/life.h"
 #include "workers/round.h"
+#include "workers/zmq_lib.h"
 
 #define R memory_order_relaxed
 #define FDS 1024     /* where libzmq's descriptors are looked for */
@@ -43,11 +43,11 @@ struct serve {
 static void add(_Atomic uint64_t *to, uint64_t n) { atomic_store_explicit(to, atomic_load_explicit(to, R) + n, R); }
 static void add_ns(_Atomic int64_t *to, int64_t n) { atomic_store_explicit(to, atomic_load_explicit(to, R) + n, R); }
 
-static void set(void *socket, int option, int value) { (void)zmq_setsockopt(socket, option, &value, sizeof value); }
+static void set(void *socket, int option, int value) { (void)pm_libzmq.setsockopt(socket, option, &value, sizeof value); }
 
 static bool tell(struct serve *s, const struct pm_frame *frame, bool more)
 {
-    return PM_ZMQ_AGAIN(zmq_send(s->socket, frame, sizeof *frame, more ? ZMQ_SNDMORE : 0)) >= 0;
+    return PM_ZMQ_AGAIN(pm_libzmq.send(s->socket, frame, sizeof *frame, more ? ZMQ_SNDMORE : 0)) >= 0;
 }
 
 static void *note_tid(void *arg)
@@ -90,16 +90,16 @@ static bool set_up(struct serve *s)
     }
     for (int fd = 0; fd < FDS; fd++) s->before[fd] = fcntl(fd, F_GETFD) >= 0;
     if (!pm_zmq_threads()) _exit(1); /* the supervisor counts it, and tries again later */
-    s->context = zmq_ctx_new();
-    s->socket = s->context ? zmq_socket(s->context, ZMQ_DEALER) : NULL;
+    s->context = pm_libzmq.ctx_new();
+    s->socket = s->context ? pm_libzmq.socket(s->context, ZMQ_DEALER) : NULL;
     if (!s->socket) _exit(1);
     pm_frame_id(id, s->me->owner, board->zmq_nonce);
-    (void)zmq_setsockopt(s->socket, ZMQ_ROUTING_ID, id, sizeof id);
-    (void)zmq_setsockopt(s->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
+    (void)pm_libzmq.setsockopt(s->socket, ZMQ_ROUTING_ID, id, sizeof id);
+    (void)pm_libzmq.setsockopt(s->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
     set(s->socket, ZMQ_LINGER, 0);
     set(s->socket, ZMQ_SNDHWM, PM_ZMQ_QUEUE);
     set(s->socket, ZMQ_RCVHWM, PM_ZMQ_QUEUE);
-    if (PM_ZMQ_AGAIN(zmq_connect(s->socket, board->zmq)) < 0) _exit(1);
+    if (PM_ZMQ_AGAIN(pm_libzmq.connect(s->socket, board->zmq)) < 0) _exit(1);
     struct pm_frame hello = {.magic = PM_FRAME_MAGIC, .version = PM_FRAME_VERSION, .kind = PM_FRAME_HELLO, .nonce = board->zmq_nonce,
                              .owner = s->me->owner, .suspect = PM_FRAME_SUSPECT_NONE};
     atomic_store(&s->me->slot->stage, PM_WORKING);
@@ -194,7 +194,8 @@ static void answer(struct serve *s, struct pm_frame f, uint32_t reached, char *o
         return;
     }
     zmq_msg_t part;
-    if (zmq_msg_init_data(&part, out, f.bytes, free_result, NULL) < 0 || PM_ZMQ_AGAIN(zmq_msg_send(&part, s->socket, 0)) < 0) _exit(1);
+    if (pm_libzmq.msg_init_data(&part, out, f.bytes, free_result, NULL) < 0) _exit(1);
+    if (PM_ZMQ_AGAIN(pm_libzmq.msg_send(&part, s->socket, 0)) < 0) _exit(1);
 }
 
 static char *align(struct serve *s, const char *in, size_t bytes)
@@ -218,11 +219,11 @@ static void do_chunk(struct serve *s, struct pm_frame *f, const uint32_t *skip, 
     if (!check(s, f, &v)) return;
     const struct pm_work *work = &job->work;
     uint64_t lo = pm_chunk_first(&v, f->chunk);
-    size_t bytes = data ? zmq_msg_size(data) - f->lead : 0, out_bytes = work->out ? f->items * work->out_size : 0;
-    if (data && zmq_msg_size(data) < f->lead) _exit(1);
+    size_t bytes = data ? pm_libzmq.msg_size(data) - f->lead : 0, out_bytes = work->out ? f->items * work->out_size : 0;
+    if (data && pm_libzmq.msg_size(data) < f->lead) _exit(1);
     if (bytes != f->bytes || bytes != pm_zmq_input(work, lo, f->items)) _exit(1); /* it is ours and cannot be run: the word must get free */
     struct pm_tally *tally = pm_tally_enter(me, job, begin);
-    char *in = data ? (char *)zmq_msg_data(data) + f->lead : NULL;
+    char *in = data ? (char *)pm_libzmq.msg_data(data) + f->lead : NULL;
     if (in) {
         size_t wanted = pm_zmq_alignment(work);
         uint32_t lead = (uint32_t)(((uintptr_t)f->lead - (uintptr_t)in) % wanted); /* malloc tends to give the same place again */
@@ -247,7 +248,8 @@ static void do_chunk(struct serve *s, struct pm_frame *f, const uint32_t *skip, 
     uint32_t reached = run_chunk(me, job, lo, f, skip);
     int64_t end = pm_now();
     check_descriptors(s);
-    if (data) (void)zmq_msg_close(data), (void)zmq_msg_init(data); /* before the answer: the next input may come to the same, warm memory */
+    /* Before the answer: the next input may come to the same, warm memory. */
+    if (data) (void)pm_libzmq.msg_close(data), (void)pm_libzmq.msg_init(data);
     atomic_store_explicit(&spot->deadline, 0, R);
     /* Before the result is sent: whoever takes it may then read the whole account. */
     add(&tally->items, reached);
@@ -273,27 +275,27 @@ static bool take(struct serve *s, zmq_msg_t *head)
     uint32_t *skip = NULL;
     int64_t begin = pm_now();
     if (s->fds == 0) note_descriptors(s);
-    bool more = zmq_msg_more(head) != 0, usable;
-    usable = pm_frame_get(&f, zmq_msg_data(head), zmq_msg_size(head), s->me->board->zmq_nonce) == 0;
-    (void)zmq_msg_init(&data);
+    bool more = pm_libzmq.msg_more(head) != 0, usable;
+    usable = pm_frame_get(&f, pm_libzmq.msg_data(head), pm_libzmq.msg_size(head), s->me->board->zmq_nonce) == 0;
+    (void)pm_libzmq.msg_init(&data);
     if (more) {
-        (void)PM_ZMQ_AGAIN(zmq_msg_recv(&data, s->socket, 0)); /* all parts of a message are there together */
-        more = zmq_msg_more(&data) != 0;
+        (void)PM_ZMQ_AGAIN(pm_libzmq.msg_recv(&data, s->socket, 0)); /* all parts of a message are there together */
+        more = pm_libzmq.msg_more(&data) != 0;
         usable = usable && !more && f.bytes;
         while (more) {
             zmq_msg_t rest;
-            (void)zmq_msg_init(&rest);
-            more = PM_ZMQ_AGAIN(zmq_msg_recv(&rest, s->socket, 0)) >= 0 && zmq_msg_more(&rest);
-            (void)zmq_msg_close(&rest);
+            (void)pm_libzmq.msg_init(&rest);
+            more = PM_ZMQ_AGAIN(pm_libzmq.msg_recv(&rest, s->socket, 0)) >= 0 && pm_libzmq.msg_more(&rest);
+            (void)pm_libzmq.msg_close(&rest);
         }
     }
     if (usable && f.kind == PM_FRAME_CHUNK) {
         skip = malloc((f.skips + 1u) * sizeof *skip);
         if (!skip) _exit(1);
-        if (pm_frame_skips(&f, zmq_msg_data(head), skip)) do_chunk(s, &f, skip, f.bytes ? &data : NULL, begin);
+        if (pm_frame_skips(&f, pm_libzmq.msg_data(head), skip)) do_chunk(s, &f, skip, f.bytes ? &data : NULL, begin);
         free(skip);
     }
-    (void)zmq_msg_close(&data);
+    (void)pm_libzmq.msg_close(&data);
     return !(usable && f.kind == PM_FRAME_BYE);
 }
 
@@ -319,8 +321,8 @@ void pm_zmq_serve(struct pm_worker *me)
     if (!set_up(&s)) return;
     for (bool on = true; on;) {
         zmq_msg_t head;
-        (void)zmq_msg_init(&head);
-        if (PM_ZMQ_AGAIN(zmq_msg_recv(&head, s.socket, ZMQ_DONTWAIT)) >= 0) {
+        (void)pm_libzmq.msg_init(&head);
+        if (PM_ZMQ_AGAIN(pm_libzmq.msg_recv(&head, s.socket, ZMQ_DONTWAIT)) >= 0) {
             on = take(&s, &head) && !pm_tenure_ends(me, pm_now());
         } else if (errno == EAGAIN) {
             bool stop = atomic_load(&board->stop) != 0;
@@ -328,11 +330,11 @@ void pm_zmq_serve(struct pm_worker *me)
             if (patience == 0 || (stop && !pm_board_busy(board)) || pm_tenure_ends(me, 0)) on = false;
             zmq_pollitem_t item = {.socket = s.socket, .events = ZMQ_POLLIN};
             pm_tenure_flush();
-            if (on) (void)zmq_poll(&item, 1, wait_ms(stop, patience));
+            if (on) (void)pm_libzmq.poll(&item, 1, wait_ms(stop, patience));
         } else if (errno != EINTR) {
             _exit(1);
         }
-        (void)zmq_msg_close(&head);
+        (void)pm_libzmq.msg_close(&head);
     }
     wait_until_taken(&s);
 }
