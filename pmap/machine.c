@@ -13,6 +13,9 @@
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
+#ifdef HAVE_ZMQ
+#include "workers/zmq_lib.h"
+#endif
 
 struct page {
     char *text;
@@ -78,6 +81,23 @@ static void memory(struct page *p)
     limit(p, "file size, which also bounds shared memory", RLIMIT_FSIZE, 1048576, " MiB");
 }
 
+static void channels(struct page *p)
+{
+#ifdef HAVE_ZMQ
+    char why[200];
+    if (pm_libzmq_load(why, sizeof why) == 0) {
+        int major, minor, patch;
+        pm_libzmq.version(&major, &minor, &patch);
+        line(p, "channels: shm, shm-copy, zmq (libzmq %d.%d.%d)", major, minor, patch);
+    } else {
+        line(p, "channels: shm, shm-copy (zmq is built in, but libzmq is not there)");
+        line(p, "warning: %s", why);
+    }
+#else
+    line(p, "channels: shm, shm-copy (built without ZeroMQ)");
+#endif
+}
+
 size_t pmap_machine(char *text, size_t bytes)
 {
     struct page p = {text, bytes, 0};
@@ -86,11 +106,7 @@ size_t pmap_machine(char *text, size_t bytes)
     struct rlimit r;
     line(&p, "libpmap: %s", PMAP_VERSION);
     if (uname(&u) == 0) line(&p, "kernel: %s %s", u.release, u.machine);
-#ifdef HAVE_ZMQ
-    line(&p, "channels: shm, shm-copy, zmq");
-#else
-    line(&p, "channels: shm, shm-copy (built without ZeroMQ)");
-#endif
+    channels(&p);
     cpus(&p);
     memory(&p);
     int fd = pm_process_of(getpid(), &self) == 0 ? pm_process_watch(&self) : -1;

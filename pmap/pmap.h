@@ -787,7 +787,8 @@ PMAP_API size_t pmap_queue_count(pmap_queue *queue);
 /* ---- For tools: what this build and this machine offer ---- */
 
 /* A line "name: value" for each thing worth knowing (CPUs by affinity and quota, huge pages, pidfd, limits, channels built in)
- * and "warning: ..." for what will hurt, into text (cut at bytes, always ended).  Returns the length it needs.  Any thread. */
+ * and "warning: ..." for what will hurt, into text (cut at bytes, always ended).  Returns the length it needs.  Any thread.  Loads libzmq, where
+ * PMAP_ZMQ is built in, to tell its version, or that it is not there. */
 PMAP_API size_t pmap_machine(char *text, size_t bytes);
 
 /* The CPUs this process may use: min(affinity, cgroup v1 or v2 quota rounded up), at least 1.  Any thread; reads /proc. */

@@ -81,16 +81,21 @@ static int by_need(void)
 static int missing(void)
 {
     pmap_pool *pool = (pmap_pool *)(void *)&pool;
+    char text[8192];
     int fd = creat(place(FILE_NAME), 0600); /* an empty file is no library */
     NEED(fd >= 0);
     close(fd);
     NEED(open_with(&pool, PMAP_PROCESSES, PMAP_ZMQ) == PMAP_ENOTSUP);
     NEED(pool == NULL && strstr(pmap_error(), LIBZMQ_SONAME) && strstr(pmap_error(), "too short"));
+    (void)pmap_machine(text, sizeof text);
+    NEED(strstr(text, "warning: the ZeroMQ channel needs libzmq"));
     NEED(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD); /* nothing was forked for it */
     NEED(map_with(PMAP_PROCESSES, PMAP_SHM) == 0);
     NEED(!loaded());
     NEED(unlink(place(FILE_NAME)) == 0); /* installed meanwhile */
     NEED(map_with(PMAP_PROCESSES, PMAP_ZMQ) == 0);
+    (void)pmap_machine(text, sizeof text);
+    NEED(strstr(text, "libzmq ") && !strstr(text, "needs libzmq"));
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /* libzmq's functions, as a table that is filled when the first pool needs them.  Linked, libzmq and the thirty libraries below it (Kerberos,
  * sodium, ...) would be loaded and relocated by every program that uses pmap, and be in the page tables of every worker, for a channel that
- * few pools have.  Used by zmq.c and zmq_worker.c, which call pm_libzmq.send() for zmq_send().  Built when HAVE_ZMQ. */
+ * few pools have.  Used by zmq.c and zmq_worker.c, which call pm_libzmq.send() for zmq_send(), and by what tells about the machine.
+ * Built when HAVE_ZMQ. */
 #ifndef PM_WORKERS_ZMQ_LIB_H
 #define PM_WORKERS_ZMQ_LIB_H
 
@@ -9,7 +10,7 @@
 
 #define PM_LIBZMQ_CALLS(X) \
     X(bind) X(close) X(connect) X(ctx_new) X(ctx_set) X(ctx_term) X(msg_close) X(msg_data) X(msg_init) X(msg_init_data) X(msg_init_size) \
-    X(msg_more) X(msg_recv) X(msg_send) X(msg_size) X(poll) X(send) X(setsockopt) X(socket)
+    X(msg_more) X(msg_recv) X(msg_send) X(msg_size) X(poll) X(send) X(setsockopt) X(socket) X(version)
 
 #define PM_LIBZMQ_FIELD(name) __typeof__(zmq_##name) *name;
 struct pm_libzmq {
