@@ -1,62 +1,19 @@
 #!/bin/sh
 # The program parmap as a user meets it: words and numbers, exit codes, files, formats, and what is left after a death.
 # The options of run, pipe and call, --help and completions are in test_options_cli.sh.
-# PARMAP names the program, srcdir the sources.  Prints a line for what fails, and exits non-zero then.
 # Every command is bounded.  Waiting for a process to appear or to end is polling with a bound.
-PARMAP=${PARMAP:-./parmap}
-srcdir=${srcdir:-.}
-dir=$(mktemp -d) || exit 1
-failed=0
-LC_ALL=C
-# Every process that parmap starts inherits this, so that any that is left can be found.
-PARMAP_TEST_MARK=mark-$$-$(basename "$dir")
-export LC_ALL PARMAP_TEST_MARK
+. "$(dirname "$0")/harness.sh"
 
-# How many processes of parmap carry the mark.
-left()
-{
-    count=0
-    for process in /proc/[0-9]*; do
-        grep -qs "PARMAP_TEST_MARK=$PARMAP_TEST_MARK" "$process/environ" || continue
-        # A libtool wrapper runs .libs/parmap or .libs/lt-parmap; a shell here has the mark too, but is no parmap.
-        case $(readlink "$process/exe" 2>/dev/null) in *parmap*) count=$((count + 1)) ;; esac
-    done
-    echo $count
-}
-
-end() { rm -rf "$dir"; }
-trap end EXIT
-complain() { echo "test_cli: $*"; failed=1; }
-show() { sed 's/^/    /' "$dir/$1"; }
-
-# run EXPECTED-STATUS WORD...: out and err are then in $dir
-run()
-{
-    expected=$1
-    shift
-    timeout -k 5 60 "$PARMAP" "$@" >"$dir/out" 2>"$dir/err" </dev/null
-    status=$?
-    [ $status -eq "$expected" ] || { complain "parmap $*: status $status, expected $expected"; show err; }
-}
-says() { grep -qe "$2" "$dir/$1" || { complain "expected '$2' in $1"; show "$1"; }; }
 # Nothing but a note that a path is not in this build.
-silent() { ! grep -qv 'is left out' "$dir/$1" 2>/dev/null || { complain "expected nothing in $1"; show "$1"; }; }
+silent() { ! grep -qv 'is left out' "$1" 2>/dev/null || { complain "expected nothing in $1"; show "$1"; }; }
 column() { # the values of a CSV column, by name
-    awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) c = i; next } { print $c }' "$dir/out"
+    awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) c = i; next } { print $c }' out
 }
 all() { # all VALUE NAME: every row has it
     for got in $(column "$2") nothing; do
         [ "$got" = nothing ] || [ "$got" = "$1" ] || complain "column $2 is $got, expected $1"
     done
     [ -n "$(column "$2")" ] || complain "no column $2"
-}
-gone() { # within 10 s nothing that carries the mark is left
-    turns=100
-    while [ "$(left)" -gt 0 ] && [ $turns -gt 0 ]; do
-        turns=$((turns - 1))
-        sleep 0.1
-    done
-    [ "$(left)" -eq 0 ] || complain "$1: processes are left"
 }
 
 # ---- usage: status 2, the wrong word, the right ones, and nothing on standard output
@@ -82,8 +39,8 @@ run 2 help bnch; says err "did you mean 'bench'"
 # ---- help and version
 run 0 --version; says out '^parmap [0-9]'; silent err
 run 0 --help; says out '^Usage: parmap COMMAND'
-run 0 help bench; cp "$dir/out" "$dir/help"
-run 0 bench --help; cmp -s "$dir/out" "$dir/help" || complain "'help bench' and 'bench --help' differ"
+run 0 help bench; cp out help
+run 0 bench --help; cmp -s out help || complain "'help bench' and 'bench --help' differ"
 run 0 info; says out '^parmap: '; says out '^compiler: '; says out '^cpu'
 
 # ---- what starts commands has not loaded libzmq and the thirty libraries below it
@@ -93,14 +50,14 @@ grep libzmq "$dir/out" && complain 'parmap run has loaded libzmq'
 # ---- what cannot be written is an error
 if [ -w /dev/full ]; then
     for words in --help info 'bench actions --size 100 --runs 1 --path serial'; do
-        timeout 60 "$PARMAP" $words >/dev/full 2>"$dir/err"
+        timeout 60 "$PARMAP" $words >/dev/full 2>err
         [ $? -eq 1 ] || complain "parmap $words >/dev/full: expected status 1"
         says err 'cannot be written'
     done
 fi
-timeout 60 "$PARMAP" --help >&- 2>"$dir/err"
+timeout 60 "$PARMAP" --help >&- 2>err
 [ $? -eq 1 ] || complain "closed standard output: expected status 1"
-run 1 bench actions --size 10 --output "$dir/missing/file"; says err 'missing/file: cannot be written'
+run 1 bench actions --size 10 --output missing/file; says err 'missing/file: cannot be written'
 
 # ---- every workload on every path, in every format
 run 0 bench sum actions factorize sleep empty --numbers 12 97 --runs 1 --workers 2 --chunk 1 --size 20 --format csv
@@ -121,9 +78,9 @@ for size in 0 1 3; do
 done
 run 0 bench sum --size 100k --runs 2
 says out '^sum: 100,000 items of f64, 800,000 bytes'; says out 'speed-up'; says out 'fastest'; silent err
-run 0 bench sum --size 1M --runs 3 --format json --output "$dir/json"; silent out
+run 0 bench sum --size 1M --runs 3 --format json --output json; silent out
 if python3 -c '' 2>/dev/null; then
-    python3 - "$dir/json" <<'PYTHON' || complain 'the JSON is not as agreed'
+    python3 - json <<'PYTHON' || complain 'the JSON is not as agreed'
 import json, sys
 whole = json.load(open(sys.argv[1]))
 assert set(whole) == {"parmap", "machine", "results"}, set(whole)
@@ -154,56 +111,56 @@ npy() { # npy VERSION HEADER: a file on standard output, its header filled to 11
 }
 sum() { run 0 bench sum --runs 1 --path serial,shm --format csv --input "$@"; }
 for version in 1 2 3; do
-    { npy $version "$header"; printf "$data"; } >"$dir/a.npy"
-    sum "$dir/a.npy"; all 10 result; all 4 items; all true correct # in 2 and 3 the data are not aligned
+    { npy $version "$header"; printf "$data"; } >a.npy
+    sum a.npy; all 10 result; all 4 items; all true correct # in 2 and 3 the data are not aligned
 done
-{ npy 1 '{"shape": (4L,), "fortran_order": True, "descr": "<f8"}'; printf "$data"; } >"$dir/b.npy"
-sum "$dir/b.npy"; all 10 result
-npy 1 "{'descr': '<f8', 'fortran_order': False, 'shape': (0, 3), }" >"$dir/c.npy"; sum "$dir/c.npy"; all 0 result
-printf '\001\002\003\377' >"$dir/raw"; sum "$dir/raw" --dtype u8; all 261 result
-sum "$dir/raw" --dtype i32; all -16580095 result
-printf "$data" >"$dir/raw"; sum "$dir/raw"; all 10 result
+{ npy 1 '{"shape": (4L,), "fortran_order": True, "descr": "<f8"}'; printf "$data"; } >b.npy
+sum b.npy; all 10 result
+npy 1 "{'descr': '<f8', 'fortran_order': False, 'shape': (0, 3), }" >c.npy; sum c.npy; all 0 result
+printf '\001\002\003\377' >raw; sum raw --dtype u8; all 261 result
+sum raw --dtype i32; all -16580095 result
+printf "$data" >raw; sum raw; all 10 result
 wrong() { run 1 bench sum --runs 1 --path serial --input "$@"; says err "$(basename "$1")"; }
-printf '123' >"$dir/bad"; wrong "$dir/bad"; says err 'byte 3: expected 5 bytes more'
-printf '123' >"$dir/bad.npy"; wrong "$dir/bad.npy"; says err 'byte 0: expected the magic string'
-{ npy 4 "$header"; printf "$data"; } >"$dir/bad.npy"; wrong "$dir/bad.npy"; says err 'byte 6: expected version'
-{ npy 1 "$header"; printf "$data"; printf x; } >"$dir/bad.npy"
-wrong "$dir/bad.npy"; says err 'byte 128: expected 4 items of f64'
-npy 1 "$header" >"$dir/bad.npy"; wrong "$dir/bad.npy"; says err 'found 0 bytes'
-npy 1 "{'descr': '>f8', 'fortran_order': False, 'shape': (2, 2), }" >"$dir/bad.npy"
-wrong "$dir/bad.npy"; says err "byte 20: expected a type among '<f8'"
-npy 1 "{'descr': '<f8', 'fortran_order': False, }" >"$dir/bad.npy"; wrong "$dir/bad.npy"; says err "and 'shape'"
-npy 1 "{'descr': '<f8', 'fortran_order': False, 'shape': (2 2)}" >"$dir/bad.npy"
-wrong "$dir/bad.npy"; says err "expected ',' or ')'"
-npy 1 "{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 4294967296)}" >"$dir/bad.npy"
-wrong "$dir/bad.npy"; says err 'fits in 64 bits'
-head -c 60 "$dir/a.npy" >"$dir/bad.npy"; wrong "$dir/bad.npy"; says err 'a header that ends in the file'
-wrong "$dir/a.npy" --dtype f32; says err 'but --dtype says f32'
-wrong "$dir/none"; says err 'No such file'
+printf '123' >bad; wrong bad; says err 'byte 3: expected 5 bytes more'
+printf '123' >bad.npy; wrong bad.npy; says err 'byte 0: expected the magic string'
+{ npy 4 "$header"; printf "$data"; } >bad.npy; wrong bad.npy; says err 'byte 6: expected version'
+{ npy 1 "$header"; printf "$data"; printf x; } >bad.npy
+wrong bad.npy; says err 'byte 128: expected 4 items of f64'
+npy 1 "$header" >bad.npy; wrong bad.npy; says err 'found 0 bytes'
+npy 1 "{'descr': '>f8', 'fortran_order': False, 'shape': (2, 2), }" >bad.npy
+wrong bad.npy; says err "byte 20: expected a type among '<f8'"
+npy 1 "{'descr': '<f8', 'fortran_order': False, }" >bad.npy; wrong bad.npy; says err "and 'shape'"
+npy 1 "{'descr': '<f8', 'fortran_order': False, 'shape': (2 2)}" >bad.npy
+wrong bad.npy; says err "expected ',' or ')'"
+npy 1 "{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 4294967296)}" >bad.npy
+wrong bad.npy; says err 'fits in 64 bits'
+head -c 60 a.npy >bad.npy; wrong bad.npy; says err 'a header that ends in the file'
+wrong a.npy --dtype f32; says err 'but --dtype says f32'
+wrong none; says err 'No such file'
 wrong "$dir"; says err 'regular file'
 
 # ---- the plot, where there is a gnuplot; without one a clear word
 if command -v gnuplot >/dev/null 2>&1; then
-    run 0 bench sum --size 10k --runs 1 --workers 1,2 --plot "$dir/plot.svg" --format csv; silent err
-    grep -q '</svg>' "$dir/plot.svg" || complain 'no picture was drawn'
+    run 0 bench sum --size 10k --runs 1 --workers 1,2 --plot plot.svg --format csv; silent err
+    grep -q '</svg>' plot.svg || complain 'no picture was drawn'
 fi
-mkdir "$dir/empty"
-PATH="$dir/empty" "$PARMAP" bench sum --size 10 --runs 1 --plot "$dir/no.svg" >/dev/null 2>"$dir/err"
+mkdir empty
+PATH=empty "$PARMAP" bench sum --size 10 --runs 1 --plot no.svg >/dev/null 2>err
 says err 'gnuplot-nox'
 
 # ---- deaths: of workers, of a path's process, of parmap; results stay right, nothing is left
 paths=shm,shm-copy
-timeout 60 "$PARMAP" bench actions --path zmq --size 10 --runs 1 >/dev/null 2>"$dir/err" && paths=$paths,zmq
-grep -qv 'built without ZeroMQ' "$dir/err" && { complain 'the path zmq'; show err; }
+timeout 60 "$PARMAP" bench actions --path zmq --size 10 --runs 1 >/dev/null 2>err && paths=$paths,zmq
+grep -qv 'built without ZeroMQ' err && { complain 'the path zmq'; show err; }
 run 0 bench factorize --path $paths --workers 2 --numbers 200003 --size 400 --runs 2 --kill-every 40 --format csv
 all true correct
 [ "$(column path | tr '\n' ,)" = "$paths," ] || complain "not all of $paths were timed"
 for deaths in $(column deaths); do [ "$deaths" -gt 0 ] || complain 'no worker died on a path'; done
 for signal in INT:130 TERM:143; do
-    timeout --preserve-status -k 20 -s ${signal%:*} 2 "$PARMAP" bench sleep --runs 100 >"$dir/out" 2>"$dir/err"
+    timeout --preserve-status -k 20 -s ${signal%:*} 2 "$PARMAP" bench sleep --runs 100 >out 2>err
     status=$?
     [ $status -eq ${signal#*:} ] || complain "after SIG${signal%:*}: status $status"
-    [ "$(left)" -eq 0 ] || complain "after SIG${signal%:*} $(left) processes are left"
+    none_left || complain "after SIG${signal%:*} $(left) processes are left"
 done
 
 # A parmap with one path, and the pid of that path's process: parmap's only child, once that has one (its pool is open).
@@ -211,23 +168,20 @@ children() { awk -v parent="$1" '{ sub(/^.*\) . /, "") } $1 == parent { split(FI
     /proc/[0-9]*/stat 2>/dev/null; }
 start()
 {
-    timeout -k 5 60 "$PARMAP" bench sleep --path shm --runs 100 >"$dir/out" 2>"$dir/err" </dev/null &
+    timeout -k 5 60 "$PARMAP" bench sleep --path shm --runs 100 >out 2>err &
     bounded=$!
-    runner= turns=100
-    while [ $turns -gt 0 ]; do
-        turns=$((turns - 1))
-        parent=$(children $bounded)
-        [ -n "$parent" ] && runner=$(children "$parent")
-        [ -n "$runner" ] && [ -n "$(children "$runner")" ] && return
-        sleep 0.1
-    done
-    complain 'parmap did not start a path'
+    await started || complain 'parmap did not start a path'
+}
+started()
+{
+    parent=$(children $bounded)
+    [ -n "$parent" ] && runner=$(children "$parent") && [ -n "$runner" ] && [ -n "$(children "$runner")" ]
 }
 start; kill -KILL "$runner"; wait $bounded # SIGSEGV would do, but a sanitizer catches it
 [ $? -eq 1 ] || complain 'a path whose process dies should end in status 1'
 says err 'sleep on shm with 10 workers: its process was ended by signal 9 '
-[ "$(left)" -eq 0 ] || complain "after a path's death $(left) processes are left"
+none_left || complain "after a path's death $(left) processes are left"
 start; kill -KILL "$parent"; { wait $bounded; } 2>/dev/null
 gone 'after the death of parmap'
 
-exit $failed
+finish

@@ -1,24 +1,16 @@
 #!/bin/sh
 # The manual pages: every public function has one, groff has no complaint, and the programs under EXAMPLES do what
 # they say.
-# usage: tests/test_man.sh, from the build's top folder, as "make check" does: srcdir, CC and CFLAGS (and builddir,
-# where that is not the current folder) are in the environment.  Exits 77 where a tool that it needs is missing.
+# usage: tests/test_man.sh, from the build's top folder, as "make check" does: CC and CFLAGS too are in the environment.  Exits 77 where a tool
+# that it needs is missing.
 #
 # An example is what lies between   .\" example NAME: what it prints   and the next .EE of a page; a function for
 # `parmap call` between   .\" plugin NAME: standard input, as for printf : what it prints   and .EE.
-srcdir=${srcdir:-.}
-builddir=${builddir:-.}
+. "$(dirname "$0")/harness.sh"
 CC=${CC:-cc}
 CFLAGS=${CFLAGS--O2}
 man=$srcdir/man
 header=$srcdir/pmap/pmap.h
-failed=0
-LC_ALL=C
-export LC_ALL
-
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-complain() { echo "FAILED: $*"; failed=1; }
 
 # ${CC%% *}: CC may have options, such as "gcc -m64".
 for tool in "${CC%% *}" timeout "$builddir/libtool"; do
@@ -115,7 +107,7 @@ for page in "$man"/*.[37]; do
             complain "plugin $name of ${page##*/} does not compile: $(cat "$dir/log")"
             continue
         fi
-        got=$(printf '%b' "$input" | timeout -k 5 60 "$builddir/parmap" call "$dir/$name.so:$name" 2>"$dir/log")
+        got=$(printf '%b' "$input" | timeout -k 5 60 "$PARMAP" call "$dir/$name.so:$name" 2>"$dir/log")
         status=$?
         if [ $status -eq 0 ] && [ "$(echo $got)" = "$expected" ]; then
             echo "ok: plugin $name of ${page##*/}"
@@ -126,4 +118,4 @@ for page in "$man"/*.[37]; do
     done <"$dir/plugins"
 done
 [ $seen -gt 0 ] || complain "no example was found"
-exit $failed
+finish

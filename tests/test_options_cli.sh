@@ -1,36 +1,16 @@
 #!/bin/sh
 # What a user reads of the options of parmap: refusals that name the wrong word and what was expected, --help, the
-# manual page's list, and completions of shells.  What values become is in test_options_batch.c.  PARMAP names the
-# program, srcdir the sources.  Prints a line for what fails, and exits non-zero then.  A shell that is not installed
-# is not asked.
-PARMAP=${PARMAP:-./parmap}
-srcdir=${srcdir:-.}
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-failed=0
-LC_ALL=C
-export LC_ALL
+# manual page's list, and completions of shells; a shell that is not installed is not asked.  What values become is in test_options_batch.c.
+. "$(dirname "$0")/harness.sh"
 
-complain() { echo "test_options_cli: $*"; failed=1; }
-show() { sed 's/^/    /' "$dir/$1"; }
-# run EXPECTED-STATUS WORD...: out and err are then in $dir
-run()
-{
-    expected=$1
-    shift
-    timeout -k 5 60 "$PARMAP" "$@" >"$dir/out" 2>"$dir/err" </dev/null
-    status=$?
-    [ $status -eq "$expected" ] || { complain "parmap $*: status $status, expected $expected"; show err; }
-}
-says() { grep -qFe "$2" "$dir/$1" || { complain "expected '$2' in $1"; show "$1"; }; }
 # refuse WORDS TEXT...: status 2, nothing on standard output, every TEXT in the message
 refuse()
 {
     # shellcheck disable=SC2086
     run 2 $1
-    [ ! -s "$dir/out" ] || complain "parmap $1: expected nothing on standard output"
+    [ ! -s out ] || complain "parmap $1: expected nothing on standard output"
     shift
-    for text in "$@"; do says err "$text"; done
+    for text in "$@"; do tells err "$text"; done
 }
 
 # ---- refusals: the wrong word, what was expected, and where to read more
@@ -64,7 +44,7 @@ value --colsep 'x*' 'a regular expression that divides columns: it matches an em
 value --colsep '(' 'an extended regular expression: '
 value --header 1 "':'"
 value --window 1T 'a number of bytes'
-value --jobs "$dir/none" 'a number up to 65536, N%, +N, 0 or the name of a file that can be read'
+value --jobs none 'a number up to 65536, N%, +N, 0 or the name of a file that can be read'
 value --timeout 1x 'a time such as 30, 1.5, 2m, 1h or 1d, or more than 100%'
 value --retries 0 'how often a job is run in all'
 value --retry-delay 1,2 'a time, and perhaps a factor'
@@ -93,51 +73,51 @@ refuse 'run --retry-delay 1 echo' '--retry-delay needs --retries'
 
 # ---- help: `help X` is `X --help`, under headings; help and the manual page have the same options
 for command in run pipe call bench info completion help; do
-    run 0 help $command; cp "$dir/out" "$dir/help.$command"
-    [ ! -s "$dir/err" ] || { complain "help $command: expected nothing on standard error"; show err; }
+    run 0 help $command; cp out "help.$command"
+    [ ! -s err ] || { complain "help $command: expected nothing on standard error"; show err; }
     for option in --help -h; do
         run 0 $command $option
-        cmp -s "$dir/out" "$dir/help.$command" || complain "'help $command' and '$command $option' differ"
+        cmp -s out "help.$command" || complain "'help $command' and '$command $option' differ"
     done
-    run 0 help --man $command; cp "$dir/out" "$dir/man.$command"
+    run 0 help --man $command; cp out "man.$command"
 done
-headings() { sed -n 's/^\([A-Z][a-z]*\):$/\1/p' "$dir/help.$1" | tr '\n' ' '; }
+headings() { sed -n 's/^\([A-Z][a-z]*\):$/\1/p' "help.$1" | tr '\n' ' '; }
 [ "$(headings run)" = 'Input Output Control Record Show Other ' ] || complain "headings of run: $(headings run)"
 [ "$(headings call)" = 'Input Output Control Show Other ' ] || complain "headings of call: $(headings call)"
 [ "$(headings bench)" = 'Options Other ' ] || complain "headings of bench: $(headings bench)"
-grep -q '^  -j, -P, --jobs N  ' "$dir/help.run" || complain 'help run does not show -j'
-awk 'length > 120 { exit 1 }' "$dir"/help.* || complain 'a line of help is too long'
-run 0 -k --help; says out 'Usage: parmap COMMAND'
-run 0 --help pipe; cmp -s "$dir/out" "$dir/help.pipe" || complain "'--help pipe' and 'help pipe' differ"
-run 0 -V; says out 'parmap '
+grep -q '^  -j, -P, --jobs N  ' help.run || complain 'help run does not show -j'
+awk 'length > 120 { exit 1 }' help.* || complain 'a line of help is too long'
+run 0 -k --help; tells out 'Usage: parmap COMMAND'
+run 0 --help pipe; cmp -s out help.pipe || complain "'--help pipe' and 'help pipe' differ"
+run 0 -V; tells out 'parmap '
 
 tags() { sed -n '/^\.TP$/{n;/^\.B \\-/p;}'; }
-cat "$dir"/man.* | tags | sort -u >"$dir/table"
-awk '/^\.SH/ { on = /^\.SH OPTIONS/ } on' "$srcdir/man/parmap.1" | tags | sort -u >"$dir/page"
-[ "$(wc -l <"$dir/table")" -ge 70 ] || complain 'help --man lists too little'
-diff "$dir/table" "$dir/page" >"$dir/diff" ||
+cat man.* | tags | sort -u >table
+awk '/^\.SH/ { on = /^\.SH OPTIONS/ } on' "$srcdir/man/parmap.1" | tags | sort -u >page
+[ "$(wc -l <table)" -ge 70 ] || complain 'help --man lists too little'
+diff table page >diff ||
     { complain 'options (<) and the entries of parmap.1 (>) differ'; show diff; }
-tags <"$dir/man.run" | grep -qFx '.B \-j\fR, \fB\-P\fR, \fB\-\-jobs\fR, \fB\-\-max\-procs \fIN' ||
+tags <man.run | grep -qFx '.B \-j\fR, \fB\-P\fR, \fB\-\-jobs\fR, \fB\-\-max\-procs \fIN' ||
     complain 'the entry of -j'
 
 # ---- completions: every option is in each script, and each shell understands its own
 for shell in bash zsh fish; do
-    run 0 completion $shell; cp "$dir/out" "$dir/completion.$shell"
-    [ ! -s "$dir/err" ] || { complain "completion $shell: expected nothing on standard error"; show err; }
+    run 0 completion $shell; cp out "completion.$shell"
+    [ ! -s err ] || { complain "completion $shell: expected nothing on standard error"; show err; }
     case $shell in
     bash) before="[ ']--" after=' ' ;;
     zsh) before=')--' after='=\{0,1\}\[' ;;
     fish) before=' -l ' after=' ' ;;
     esac
-    for option in $(sed -n 's/^ .* --\([a-z-]*\) .*/\1/p' "$dir"/help.*); do
-        grep -q -e "$before$option$after" -e "'\*--$option" "$dir/completion.$shell" ||
+    for option in $(sed -n 's/^ .* --\([a-z-]*\) .*/\1/p' help.*); do
+        grep -q -e "$before$option$after" -e "'\*--$option" "completion.$shell" ||
             complain "completion $shell does not know --$option"
     done
 done
 
 if command -v bash >/dev/null; then
-    bash -n "$dir/completion.bash" || complain 'bash does not understand its completion'
-    cat >"$dir/ask" <<'BASH'
+    bash -n completion.bash || complain 'bash does not understand its completion'
+    cat >ask <<'BASH'
 . "$1"; shift
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE="$*" COMP_POINT=${#COMP_LINE}
 _parmap parmap "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
@@ -148,9 +128,9 @@ BASH
     {
         expected=$1
         shift
-        (cd "$dir" && bash ask completion.bash "$@" 2>err) >"$dir/offered"
-        [ ! -s "$dir/err" ] || { complain "bash: $*"; show err; }
-        grep -qxFe "$expected" "$dir/offered"
+        bash ask completion.bash "$@" 2>err >offered
+        [ ! -s err ] || { complain "bash: $*"; show err; }
+        grep -qxFe "$expected" offered
     }
     offer() { offers "$@" || { complain "bash: '$1' is not offered for '$*'"; show offered; }; }
     withhold() { ! offers "$@" || { complain "bash: '$1' is offered for '$*'"; show offered; }; }
@@ -177,14 +157,14 @@ BASH
     offer fish parmap completion f
 fi
 if command -v zsh >/dev/null; then
-    zsh -n "$dir/completion.zsh" || complain 'zsh does not understand its completion'
+    zsh -n completion.zsh || complain 'zsh does not understand its completion'
 fi
 if command -v fish >/dev/null; then
-    HOME=$dir fish --no-execute "$dir/completion.fish" || complain 'fish does not understand its completion'
+    HOME=$dir fish --no-execute completion.fish || complain 'fish does not understand its completion'
     fish_offers()
     {
-        HOME=$dir fish --no-config -c "source $dir/completion.fish; complete -C '$2'" >"$dir/offered" 2>&1
-        cut -f 1 "$dir/offered" | grep -qxFe "$1" || { complain "fish: '$1' is not offered for '$2'"; show offered; }
+        HOME=$dir fish --no-config -c "source $dir/completion.fish; complete -C '$2'" >offered 2>&1
+        cut -f 1 offered | grep -qxFe "$1" || { complain "fish: '$1' is not offered for '$2'"; show offered; }
     }
     fish_offers --keep-order 'parmap run --ke'
     fish_offers --block 'parmap pipe --bl'
@@ -192,4 +172,4 @@ if command -v fish >/dev/null; then
     fish_offers bench 'parmap be'
 fi
 
-exit $failed
+finish

@@ -1,18 +1,11 @@
 #!/bin/bash
 # man/parmap.7 and the EXAMPLES of man/parmap.1, line by line: where it shows a command for xargs or GNU parallel with parmap's under it, both are run and print what the page's
-# comment says.  A peer that is not installed is not run: parmap's line still is.  PARMAP names the program, srcdir the sources. Prints a line
-# for what fails, and exits non-zero then.
-PARMAP=$(realpath "${PARMAP:-./parmap}")
-srcdir=$(realpath "${srcdir:-.}")
+# comment says.  A peer that is not installed is not run: parmap's line still is.
+. "$(dirname "$0")/harness.sh"
 page=$srcdir/man/parmap.7
-dir=$(mktemp -d) || exit 1
-failed=0 seen=0 seen_there=0 no_csv=
-export LC_ALL=C TMPDIR=$dir PARALLEL=--will-cite PARALLEL_HOME=$dir/home
-unset MAKEFLAGS MFLAGS MAKELEVEL
-trap 'cd / && rm -rf "$dir"' EXIT
-complain() { echo "test_pairs: $*"; failed=1; }
-parmap() { timeout -k 5 60 "$PARMAP" "$@"; }
-mkdir "$dir/home" && : >"$dir/home/will-cite"
+seen=0 seen_there=0 no_csv=
+export PARALLEL=--will-cite PARALLEL_HOME=$dir/home
+mkdir home && : >home/will-cite
 
 # Each side has a folder of its own, which it keeps from line to line.
 for side in peer ours shown; do
@@ -79,4 +72,4 @@ while IFS= read -r head && IFS= read -r line; do
 done <"$dir/lines"
 [ $seen_there -ge 8 ] && [ $seen_there -eq "$(grep -c '^\.\\" shown ' "$srcdir/man/parmap.1")" ] || complain "found $seen_there lines in parmap.1"
 [ $seen -ge 40 ] && [ $seen -eq "$(grep -c '^\.\\" pair ' "$page")" ] || complain "found $seen pairs"
-exit $failed
+finish

@@ -1,51 +1,26 @@
 #!/bin/bash
 # `parmap pipe`: blocks that are cut between records and come out complete, once, and in order, from files and pipes; what commands that fail, do
-# not read, or die make of it; filters.  PARMAP names the program.  Prints a line for what fails, and exits non-zero then.  Every command is bounded.
-PARMAP=$(realpath "${PARMAP:-./parmap}")
-dir=$(mktemp -d) || exit 1
-failed=0
-export LC_ALL=C TMPDIR=$dir
-export PARMAP_TEST_MARK=mark-$$-$(basename "$dir")
-cd "$dir" || exit 1
-end() { cd / && rm -rf "$dir"; }
-trap end EXIT
-complain() { echo "test_pipe: $*"; failed=1; }
+# not read, or die make of it; filters.  Every command is bounded.
+. "$(dirname "$0")/harness.sh"
 
-# Processes of ours that still run.
-left()
+# pipe EXPECTED-STATUS WORD...: as run of the harness
+pipe()
 {
-    count=0
-    for process in /proc/[0-9]*; do
-        grep -qs "PARMAP_TEST_MARK=$PARMAP_TEST_MARK" "$process/environ" 2>/dev/null || continue
-        case $(readlink "$process/exe" 2>/dev/null) in *parmap* | *sleep* | *cat) count=$((count + 1)) ;; esac
-    done
-    echo $count
-}
-
-# run EXPECTED-STATUS WORD...: standard input is ours; out and err are then in $dir
-run()
-{
-    expected=$1
+    wanted=$1
     shift
-    timeout -k 5 60 "$PARMAP" pipe "$@" >out 2>err
-    status=$?
-    [ $status -eq "$expected" ] || { complain "line $(caller | cut -d' ' -f1): parmap pipe $*: status $status, expected $expected"; sed 's/^/    /' err | head -n 5; }
+    run "$wanted" pipe "$@"
 }
-is() { printf "$1" | cmp -s - "${2:-out}" || { complain "line $(caller | cut -d' ' -f1): ${2:-out} is"; head -c 300 "${2:-out}" | sed 's/^/    /'; }; }
-says() { grep -qe "$2" "$1" || { complain "line $(caller | cut -d' ' -f1): expected '$2' in $1"; head -n 5 "$1" | sed 's/^/    /'; }; }
-same() { cmp -s "$1" "$2" || complain "line $(caller | cut -d' ' -f1): $1 and $2 differ: $(cmp "$1" "$2" 2>&1)"; }
-waits_for() { for _ in $(seq 500); do [ -e "$1" ] && return; sleep 0.01; done; complain "no $1"; }
 
 # both EXPECTED-STATUS FILE WORD...: the same from the file, from standard input that is the file, and from a pipe; out is what all of them gave.
 both()
 {
     status_of=$1 input=$2
     shift 2
-    run "$status_of" -a "$input" "$@" </dev/null
+    pipe "$status_of" -a "$input" "$@" </dev/null
     mv out out.file
-    run "$status_of" "$@" <"$input"
+    pipe "$status_of" "$@" <"$input"
     same out out.file
-    cat "$input" | run "$status_of" "$@"
+    cat "$input" | pipe "$status_of" "$@"
     same out out.file
 }
 
@@ -63,9 +38,9 @@ for block in 20000 65536 1M 10M; do
 done
 both 0 lines --block 64Ki -k sh -c 'tail -c 1 | od -An -c'
 [ "$(tr -d ' ' <out | sort -u)" = '\n' ] || complain "blocks do not end with their records: $(sort out | uniq -c)"
-run 0 --block 10k wc -l <lines
+pipe 0 --block 10k wc -l <lines
 [ "$(awk '{ n += $1 } END { print n }' out)" = 200000 ] && [ "$(wc -l <out)" -gt 100 ] || complain "wc -l: $(head -n 3 out)"
-run 0 -k --block 600k --shell 'head -n 1; echo {#}' <lines
+pipe 0 -k --block 600k --shell 'head -n 1; echo {#}' <lines
 [ "$(sed -n '2p;4p;6p' out | tr '\n' ' ')" = '1 2 3 ' ] || complain "{#}: $(tr '\n' ' ' <out)"
 
 # ---- Odd ends ----
@@ -118,65 +93,65 @@ done
 # Several files: no block has bytes of two.
 printf 'a\nb' >one
 printf 'c\nd\n' >two
-run 0 -k -a one -a two sh -c 'cat; echo .' </dev/null
+pipe 0 -k -a one -a two sh -c 'cat; echo .' </dev/null
 is 'a\nb.\nc\nd\n.\n'
-run 0 -k cat :::: one two - <lines
+pipe 0 -k cat :::: one two - <lines
 cat one two lines | cmp -s - out || complain ':::: one two -'
 # Only from where standard input is; and whoever reads on finds the end.
 { read -r _; timeout 20 "$PARMAP" pipe -k cat; cat; } <lines >out 2>err
 tail -n +2 lines | cmp -s - out || complain 'standard input that was read before'
 # Files that say nothing of their size.
-run 0 -k -a /proc/self/status cat </dev/null
+pipe 0 -k -a /proc/self/status cat </dev/null
 says out '^Name:'
 # A FIFO, and a pipe that delivers slowly.
 mkfifo fifo
 (timeout 20 sh -c 'cat lines >fifo' &)
-run 0 -k --block 100k -a fifo cat </dev/null
+pipe 0 -k --block 100k -a fifo cat </dev/null
 same out lines
 ( printf 'one\ntw'; timeout 20 sh -c 'until [ -s got ]; do sleep 0.02; done'; printf 'o\nthree\n' ) | timeout 30 "$PARMAP" pipe -k --block 4 cat | { read -r x; echo "$x" >got; cat >>got; }
 is 'one\ntwo\nthree\n' got
-run 1 -a no-such-file cat </dev/null
+pipe 1 -a no-such-file cat </dev/null
 says err no-such-file
-run 1 -a "$dir" cat </dev/null
+pipe 1 -a "$dir" cat </dev/null
 says err irectory
-run 2 </dev/null
+pipe 2 </dev/null
 
 # A file that becomes shorter while it is read: said, and no crash.
 seq 3000000 >shrinks
-run 1 -a shrinks -j1 --block 1M --shell 'cat >/dev/null; : >shrinks' </dev/null
+pipe 1 -a shrinks -j1 --block 1M --shell 'cat >/dev/null; : >shrinks' </dev/null
 says err 'shrinks: cannot be read: it has become shorter'
 seq 3000000 >shrinks
-run 123 -a shrinks -j1 --block 100M --shell ': >shrinks; cat >/dev/null' </dev/null
+pipe 123 -a shrinks -j1 --block 100M --shell ': >shrinks; cat >/dev/null' </dev/null
 says err 'job 1: byte [0-9]* of a command.s input cannot be written'
 
 # ---- Commands that do not do as they should ----
-run 0 -k --block 100k -a lines head -c 1 </dev/null
+pipe 0 -k --block 100k -a lines head -c 1 </dev/null
 [ "$(wc -c <out)" -ge 12 ] || complain "head -c 1: $(wc -c <out)"
-run 0 --block 100k true <lines
+pipe 0 --block 100k true <lines
 yes | timeout 20 "$PARMAP" pipe --halt now,fail=1 sh -c 'exit 9' >out 2>err
 [ "${PIPESTATUS[1]}" = 9 ] || complain "--halt now of an endless input: ${PIPESTATUS[1]}"
-run 123 -k --block 500k --shell 'cat; [ {#} != 2 ]' <lines
+pipe 123 -k --block 500k --shell 'cat; [ {#} != 2 ]' <lines
 same out lines
-run 125 --block 500k --shell '[ {#} != 2 ] || kill -9 $$; cat >/dev/null' <lines
-run 125 --timeout 0.3 sleep 20 <two
-run 127 no-such-program-here <lines
+pipe 125 --block 500k --shell '[ {#} != 2 ] || kill -9 $$; cat >/dev/null' <lines
+pipe 125 --timeout 0.3 sleep 20 <two
+pipe 127 no-such-program-here <lines
 rm -f n.*
-run 0 -k --retries 3 --block 500k --shell 'cat; echo x >>n.{#}; [ $(wc -l <n.{#}) -eq {#} ]' <lines
+pipe 0 -k --retries 3 --block 500k --shell 'cat; echo x >>n.{#}; [ $(wc -l <n.{#}) -eq {#} ]' <lines
 same out lines
-cat lines | run 0 -k --retries 3 -j1 --retry-delay 0.05 --block 100k --shell 'cat; echo x >>n.{#}; [ $(wc -l <n.{#}) -ge 2 ]'
+cat lines | pipe 0 -k --retries 3 -j1 --retry-delay 0.05 --block 100k --shell 'cat; echo x >>n.{#}; [ $(wc -l <n.{#}) -ge 2 ]'
 same out lines
-run 0 -k --tag cat <two
+pipe 0 -k --tag cat <two
 is '1\tc\n1\td\n'
-run 0 -k sed -nE '/^1{3}/p' <lines
+pipe 0 -k sed -nE '/^1{3}/p' <lines
 [ "$(wc -l <out)" = "$(grep -cE '^1{3}' lines)" ] || complain 'an {3} of a regular expression was replaced'
 
 # Blocks of a pipe are few at a time, also while they wait to be run again: 5 MB each, 100 MB in all.
 rm -f tried.*
-head -c 100000000 /dev/zero | run 0 -j2 --records 100 --block 5M --retries 2 --retry-delay 0.1 --shell 'cat >/dev/null; sed -n "s/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p" /proc/$PPID/status; [ -e tried.{#} ] || { : >tried.{#}; exit 1; }'
+head -c 100000000 /dev/zero | pipe 0 -j2 --records 100 --block 5M --retries 2 --retry-delay 0.1 --shell 'cat >/dev/null; sed -n "s/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p" /proc/$PPID/status; [ -e tried.{#} ] || { : >tried.{#}; exit 1; }'
 [ "$(sort -n out | tail -n 1)" -lt 60000 ] && [ "$(wc -l <out)" = 20 ] || complain "memory for blocks: $(sort -n out | tail -n 1) KiB, $(wc -l <out) blocks"
 
 # ---- The log ----
-run 0 -k --joblog log --block 500k cat <lines
+pipe 0 -k --joblog log --block 500k cat <lines
 [ "$(awk -F'\t' 'NR > 1 { s += $5; r += $6 } END { print s, r }' log)" = "$(wc -c <lines) $(wc -c <lines)" ] || complain "Send and Receive: $(cut -f5,6 log)"
 rm -f log2 result
 touch result
@@ -186,42 +161,43 @@ for delay in 0.02 0.05 0.11 0.03 0.17 0.07 60; do
 done
 [ $status -eq 0 ] || complain "the last --resume ended with $status: $(cat err)"
 same result lines
-run 2 --retry-failed --joblog log2 cat <lines
+pipe 2 --retry-failed --joblog log2 cat <lines
 
 # ---- Filters ----
 sort lines >sorted
 for source in '-a lines' ''; do
-    cat lines | run 0 --filter -j3 --block 10k $source cat
+    cat lines | pipe 0 --filter -j3 --block 10k $source cat
     sort out | cmp -s - sorted || complain "--filter $source cat"
-    cat lines | run 0 --filter -j3 --block 10k $source sort -u
+    cat lines | pipe 0 --filter -j3 --block 10k $source sort -u
     sort -u out | cmp -s - sorted || complain "--filter $source sort -u"
 done
-run 0 --filter -j3 --block 10k --tag sh -c 'cat; echo end' <lines
+pipe 0 --filter -j3 --block 10k --tag sh -c 'cat; echo end' <lines
 [ "$(grep -c 'end$' out)" -le 3 ] && [ "$(grep -vc end out)" = 200000 ] || complain "--filter --tag"
 [ "$(grep -vcE '^[123]	([0-9]+|end)$' out)" = 0 ] || complain 'lines of filters were mixed'
-run 0 --filter cat <empty
+pipe 0 --filter cat <empty
 is ''
-run 0 --filter -j4 sh -c 'cat; echo end' <two # no filter is started for nothing
+pipe 0 --filter -j4 sh -c 'cat; echo end' <two # no filter is started for nothing
 is 'c\nd\nend\n'
-run 2 --filter -k cat <lines
-run 2 --filter --retries 2 cat <lines
+pipe 2 --filter -k cat <lines
+pipe 2 --filter --retries 2 cat <lines
 # One dies: it is said, the others do the rest.
-run 125 --filter -j2 --block 1k --joblog log4 --shell 'if [ {#} = 1 ]; then read -r x; kill -9 $$; fi; cat' <lines
+pipe 125 --filter -j2 --block 1k --joblog log4 --shell 'if [ {#} = 1 ]; then read -r x; kill -9 $$; fi; cat' <lines
 says err 'filter 1 ended before its input did: the [0-9]* bytes'
 given=$(sed -n 's/.*did: the \([0-9]*\) bytes.*/\1/p' err)
 [ $(($(wc -c <out) + given)) = "$(wc -c <lines)" ] || complain "a filter died: $(wc -c <out) bytes came out, it had got $given"
 [ "$(awk -F'\t' 'NR > 1 { s += $5 } END { print s }' log4)" = "$(wc -c <lines)" ] || complain "Send of filters: $(cut -f5 log4)"
-run 123 --filter -j2 --block 1k --shell 'exit {#}' <lines
-yes | run 123 --filter -j2 --shell 'exit 1' # none is left
+pipe 123 --filter -j2 --block 1k --shell 'exit {#}' <lines
+yes | pipe 123 --filter -j2 --shell 'exit 1' # none is left
 says err 'no filter is left'
-yes | run 123 --filter -j2 --shell 'exec <&-; sleep 0.2'
-run 123 --filter -j2 --block 100k -a lines head -n 1 </dev/null
-run 127 --filter no-such-program-here <lines
+yes | pipe 123 --filter -j2 --shell 'exec <&-; sleep 0.2'
+pipe 123 --filter -j2 --block 100k -a lines head -n 1 </dev/null
+pipe 127 --filter no-such-program-here <lines
 says err no-such-program-here
-yes | run 7 --filter -j2 --halt now,fail=1 --shell 'head -n 10 >/dev/null; [ {#} = 1 ] && exit 7; cat >/dev/null'
-run 125 --filter -j1 --timeout 0.3 sleep 20 <lines
+yes | pipe 7 --filter -j2 --halt now,fail=1 --shell 'head -n 10 >/dev/null; [ {#} = 1 ] && exit 7; cat >/dev/null'
+pipe 125 --filter -j1 --timeout 0.3 sleep 20 <lines
 # Interrupted: what they have got they finish, and the second time they are ended.
 mkfifo endless
+two_lines() { [ "$(wc -l <out)" -ge 2 ]; }
 for times in 1 2; do
     rm -f began.*
     (exec yes >endless) &
@@ -230,7 +206,7 @@ for times in 1 2; do
     pid=$!
     waits_for began.1 && waits_for began.2
     kill -INT $pid
-    [ $times = 1 ] || { for _ in $(seq 500); do [ "$(wc -l <out)" -ge 2 ] && break; sleep 0.01; done; kill -INT $pid; }
+    [ $times = 1 ] || { await two_lines; kill -INT $pid; }
     wait $pid
     [ $? -eq 130 ] || complain "SIGINT, $times: status $?"
     is 'done\ndone\n'
@@ -240,13 +216,11 @@ done
 
 # ---- Real work ----
 for i in $(seq 30); do cat lines; echo "needle $i"; done >text
-run 0 -k -a text --block 1M --shell 'grep needle; [ $? -le 1 ]' </dev/null
+pipe 0 -k -a text --block 1M --shell 'grep needle; [ $? -le 1 ]' </dev/null
 grep needle text >expected
 same out expected
 gzip -c lines >lines.gz
-run 0 -k --block 300k gzip -c <lines
+pipe 0 -k --block 300k gzip -c <lines
 gzip -dc out | cmp -s - lines || complain 'gzip of blocks is not gzip of the whole'
 
-for _ in $(seq 200); do [ "$(left)" -eq 0 ] && break; sleep 0.02; done
-[ "$(left)" -eq 0 ] || complain "$(left) processes are left"
-exit $failed
+finish

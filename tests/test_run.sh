@@ -1,41 +1,7 @@
 #!/bin/bash
 # `parmap run` as people with batch jobs meet it: what goes in and comes out, order, retries, halting, logs and resuming, signals, deaths, exit
-# codes. PARMAP names the program.  Prints a line for what fails, and exits non-zero then. Every command is bounded.
-PARMAP=$(realpath "${PARMAP:-./parmap}")
-dir=$(mktemp -d) || exit 1
-failed=0
-unset LC_ALL
-export LC_ALL=C TMPDIR=$dir
-export PARMAP_TEST_MARK=mark-$$-$(basename "$dir")
-cd "$dir" || exit 1
-end() { cd / && rm -rf "$dir"; }
-trap end EXIT
-complain() { echo "test_run: $*"; failed=1; }
-
-# Processes of ours that still run, but for this shell.
-left()
-{
-    count=0
-    for process in /proc/[0-9]*; do
-        [ "${process#/proc/}" = $$ ] && continue
-        grep -qs "PARMAP_TEST_MARK=$PARMAP_TEST_MARK" "$process/environ" 2>/dev/null || continue
-        case $(readlink "$process/exe" 2>/dev/null) in *parmap* | *sleep* | *cat) count=$((count + 1)) ;; esac
-    done
-    echo $count
-}
-
-# run EXPECTED-STATUS WORD...: standard input is ours; out and err are then in $dir
-run()
-{
-    expected=$1
-    shift
-    timeout -k 5 60 "$PARMAP" "$@" >out 2>err
-    status=$?
-    [ $status -eq "$expected" ] || { complain "line $(caller | cut -d' ' -f1): parmap $*: status $status, expected $expected"; sed 's/^/    /' err | head -n 5; }
-}
-is() { printf "$1" | cmp -s - "${2:-out}" || { complain "line $(caller | cut -d' ' -f1): ${2:-out} is"; head -c 300 "${2:-out}" | sed 's/^/    /'; }; }
-says() { grep -qe "$2" "$1" || { complain "line $(caller | cut -d' ' -f1): expected '$2' in $1"; head -n 5 "$1" | sed 's/^/    /'; }; }
-same() { cmp -s "$1" "$2" || complain "line $(caller | cut -d' ' -f1): $1 and $2 differ: $(cmp "$1" "$2" 2>&1)"; }
+# codes. Every command is bounded.
+. "$(dirname "$0")/harness.sh"
 
 # ---- In and out ----
 printf 'a b\nc  d\n\n' | run 0 run -k printf '<%s>\n' '{}'
@@ -136,7 +102,7 @@ echo "$1" >>"ran.$2"
 i=0
 while [ $i -lt $(($1 % 40)) ]; do echo "$1 line $i of some length"; i=$((i + 1)); done
 E
-"$PARMAP" run -k -j3 sh job.sh '{}' whole <jobs >expected
+parmap run -k -j3 sh job.sh '{}' whole <jobs >expected
 rm -f log2 result
 touch result logged
 round=0
@@ -154,7 +120,7 @@ same result expected
 [ "$(wc -l <logged)" = 300 ] || complain "the log has $(wc -l <logged) of 300 jobs"
 
 # A full disk, and a closed pipe: our own error; what was logged has been written.
-"$PARMAP" run -k --joblog log3 echo ::: a b c </dev/null >/dev/full 2>err
+parmap run -k --joblog log3 echo ::: a b c </dev/null >/dev/full 2>err
 [ $? -eq 1 ] || complain "a full disk"
 says err "No space"
 [ "$(wc -l <log3)" -le 1 ] || complain "jobs were logged whose output was not written"
@@ -163,7 +129,6 @@ yes | timeout 20 "$PARMAP" run -j2 echo 2>err | head -n 3 >out
 is 'y\ny\ny\n'
 
 # ---- Signals ----
-waits_for() { for _ in $(seq 500); do [ -e "$1" ] && return; sleep 0.01; done; complain "no $1"; }
 for signal in INT TERM; do
     rm -f began.*
     env --default-signal=INT "$PARMAP" run -k -j1 --shell ': >began.{}; sleep 0.3; echo {}' ::: 1 2 3 </dev/null >out 2>err &
@@ -192,15 +157,14 @@ pid=$!
 waits_for began.1 && waits_for began.2
 kill -9 $pid
 wait $pid 2>/dev/null
-for _ in $(seq 200); do [ "$(left)" -eq 0 ] && break; sleep 0.02; done
-[ "$(left)" -eq 0 ] || complain "$(left) processes are left after kill -9"
+gone 'after kill -9'
 
 # ---- Much ----
 seq 100000 | run 0 run -X -j2 --shell 'printf "%%s\\n" {}' >/dev/null
 seq 100000 >many
-"$PARMAP" run -k -X printf '%s\n' '{}' <many >out 2>err
+parmap run -k -X printf '%s\n' '{}' <many >out 2>err
 same out many
-"$PARMAP" run -k -j4 echo <jobs >out
+parmap run -k -j4 echo <jobs >out
 same out jobs
 # A job that fails, one that hangs, one that dies, among many: every one accounted for.
 seq 1 500 >list
@@ -221,6 +185,5 @@ printf 'gr\374n\n%.0s' $(seq 200) >latin
 run 0 run -k --shell 'head -n {} latin | tail -n 1 | iconv -f latin1 -t utf8' <list >/dev/null
 [ "$(sort -u out)" = "$(printf 'gr\303\274n')" ] && [ "$(wc -l <out)" = 500 ] || complain "iconv"
 
-[ "$(left)" -eq 0 ] || complain "$(left) processes are left"
-ls | grep -q '^pmap-' && complain "files are left"
-exit $failed
+none_left || complain "$(left) processes are left"
+finish

@@ -1,29 +1,8 @@
 #!/bin/bash
 # The options of `parmap run`, one by one, where tests/test_run.sh has the work as a whole: what shows on a terminal, how many run at once and
-# when, limits, sources and columns. PARMAP names the program.  Prints a line for what fails, and exits non-zero then.  Every wait is bounded.
-PARMAP=$(realpath "${PARMAP:-./parmap}")
-export PARMAP
-dir=$(mktemp -d) || exit 1
-failed=0
-export LC_ALL=C TMPDIR=$dir
-unset MAKEFLAGS MFLAGS MAKELEVEL COLUMNS
-cd "$dir" || exit 1
-trap 'cd / && rm -rf "$dir"' EXIT
-line() { caller 1 | cut -d' ' -f1; }
-complain() { echo "test_run_options: $*"; failed=1; }
+# when, limits, sources and columns. Every wait is bounded.
+. "$(dirname "$0")/harness.sh"
 
-# run EXPECTED-STATUS WORD...: standard input is ours; out and err are then in $dir
-run()
-{
-    expected=$1
-    shift
-    timeout -k 5 60 "$PARMAP" "$@" >out 2>err
-    status=$?
-    [ $status -eq "$expected" ] || { complain "line $(line): parmap $*: status $status, expected $expected"; sed 's/^/    /' err | head -n 5; }
-}
-is() { printf "$1" | cmp -s - "${2:-out}" || { complain "line $(line): ${2:-out} is"; head -c 300 "${2:-out}" | sed 's/^/    /'; }; }
-says() { grep -qe "$2" "$1" || { complain "line $(line): expected '$2' in $1"; head -n 5 "$1" | sed 's/^/    /'; }; }
-waits_for() { for name; do for _ in $(seq 1000); do [ -e "$name" ] && break; sleep 0.01; done; [ -e "$name" ] || complain "line $(line): no $name"; done; }
 milliseconds() { echo $((${EPOCHREALTIME/./} / 1000)); }
 
 # A job that tells when it begins and ends, and waits until it may: for a file go.N, or nothing where that is "-".
@@ -116,7 +95,7 @@ pid=$!
 waits_for began.1 began.2
 kill -USR2 $pid
 touch go.1
-for _ in $(seq 1000); do grep -q '^- 1' trace && break; sleep 0.01; done
+await grep -q '^- 1' trace
 kill -USR2 $pid # one always runs
 for i in $(seq 2 12); do : >go.$i; done
 wait $pid || complain "SIGUSR2: status $?"
@@ -203,7 +182,8 @@ is 'onetwo\n'
 
 # ---- Ctrl-Z ----
 state() { sed -n 's/^State:[^A-Z]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null; }
-turns() { for _ in $(seq 1000); do [ "$(state "$1")" "$2" T ] && return; sleep 0.01; done; complain "Ctrl-Z: $1 is in state $(state "$1")"; }
+stopped() { [ "$(state "$1")" = T ]; }
+runs() { ! stopped "$1"; }
 fresh
 set -m # a group of its own, which a terminal can stop
 "$PARMAP" run -j1 --shell 'echo $$ >pid; : >began.1; exec sleep 1 #{}' ::: 1 </dev/null >out 2>err &
@@ -211,9 +191,8 @@ pid=$!
 set +m
 waits_for began.1
 kill -TSTP $pid
-turns $pid =
-turns "$(cat pid)" =
+for process in $pid $(cat pid); do await stopped $process || complain "Ctrl-Z: $process is in state $(state $process)"; done
 kill -CONT $pid
-turns "$(cat pid)" !=
+await runs "$(cat pid)" || complain "on after Ctrl-Z: the job is still stopped"
 wait $pid || complain "Ctrl-Z, then on: status $?"
-exit $failed
+finish
