@@ -33,10 +33,10 @@ is '<1>\tp\n<2>\tq\n'
 run 0 run --dry-run -k echo 'a b' ::: "it's" </dev/null
 is "echo 'a b' 'it'\\\\''s'\n"
 # The order of ends without -k, of the arguments with it.
-run 0 run -j2 --shell 'sleep {}; echo {}' ::: 0.4 0.01 </dev/null
-is '0.01\n0.4\n'
-run 0 run -k -j2 --shell 'sleep {}; echo {}' ::: 0.4 0.01 </dev/null
-is '0.4\n0.01\n'
+run 0 run -j2 --shell '[ {} = quick ] || until grep -q quick out; do sleep 0.01; done; echo {}' ::: slow quick </dev/null
+is 'quick\nslow\n'
+run 0 run -k -j2 --shell '[ {} = quick ] && : >ended; until [ -e ended ]; do sleep 0.01; done; echo {}' ::: slow quick </dev/null
+is 'slow\nquick\n'
 # Whole outputs, never mixed; standard error apart.
 run 0 run -j4 --shell 'for i in 1 2 3 4 5 6 7 8; do echo {}; echo e{} >&2; done' ::: 1 2 3 4 </dev/null
 [ "$(uniq out | wc -l)" = 4 ] && [ "$(uniq err | wc -l)" = 4 ] || complain "outputs are mixed"
@@ -129,26 +129,29 @@ yes | timeout 20 "$PARMAP" run -j2 echo 2>err | head -n 3 >out
 is 'y\ny\ny\n'
 
 # ---- Signals ----
-for signal in INT TERM; do
-    rm -f began.*
-    env --default-signal=INT "$PARMAP" run -k -j1 --shell ': >began.{}; sleep 0.3; echo {}' ::: 1 2 3 </dev/null >out 2>err &
+for signal in INT:130 TERM:143; do
+    wanted=${signal#*:} signal=${signal%:*}
+    rm -f began.* go
+    env --default-signal=INT "$PARMAP" run -k -j1 --shell ': >began.{}; until [ -e go ]; do sleep 0.01; done; echo {}' ::: 1 2 3 </dev/null >out 2>err &
     pid=$!
     waits_for began.1
     kill -$signal $pid
+    await grep -q 'starting no more' err || complain "$signal: it is not told"
+    : >go
     wait $pid
     status=$?
-    [ $status -eq $((signal == INT ? 130 : 143)) ] || [ $status -eq 130 ] || [ $status -eq 143 ] || complain "$signal: status $status"
+    [ $status -eq $wanted ] || complain "$signal: status $status"
     is '1\n'
     rm -f began.*
     env --default-signal=INT "$PARMAP" run -j1 --shell ': >began.{}; sleep 60' ::: 1 2 </dev/null >out 2>err &
     pid=$!
     waits_for began.1
     kill -$signal $pid
+    await grep -q 'starting no more' err # two signals at once may arrive as one
     kill -$signal $pid
-    sleep 0.05
-    kill -$signal $pid 2>/dev/null
     wait $pid
-    [ $? -ge 130 ] || complain "$signal twice"
+    status=$?
+    [ $status -eq $wanted ] || complain "$signal twice: status $status"
 done
 # Killed: its jobs go with it.
 rm -f began.*

@@ -116,7 +116,7 @@ wait $pid || complain "-j FILE: status $?"
 run 0 run -j3 --shell 'mkdir slot{%} && sleep 0.01 && rmdir slot{%} #{}' ::: 1 2 3 4 5 6 7 8 9 </dev/null
 run 0 run --pin -k -j2 --shell 'grep Cpus_allowed_list /proc/self/status #{}' ::: 1 2 3 </dev/null
 grep -qv "$(printf 'Cpus_allowed_list:\t[0-9]*$')" out && complain "--pin: $(cat out)"
-[ "$cpus" -lt 2 ] || { run 0 run --pin -j2 --shell 'sleep 0.2; grep Cpus_allowed_list /proc/self/status #{}' ::: 1 2 </dev/null; [ "$(sort -u out | wc -l)" = 2 ]; } ||
+[ "$cpus" -lt 2 ] || { run 0 run --pin -j2 --shell ': >at.{#}; until [ -e at.1 ] && [ -e at.2 ]; do sleep 0.01; done; grep Cpus_allowed_list /proc/self/status #{}' ::: 1 2 </dev/null; [ "$(sort -u out | wc -l)" = 2 ]; } ||
     complain "--pin: two slots on one CPU"
 
 # GNU make's tokens: make -j2 leaves two jobs, whatever -j says.
@@ -186,7 +186,7 @@ stopped() { [ "$(state "$1")" = T ]; }
 runs() { ! stopped "$1"; }
 fresh
 set -m # a group of its own, which a terminal can stop
-"$PARMAP" run -j1 --shell 'echo $$ >pid; : >began.1; exec sleep 1 #{}' ::: 1 </dev/null >out 2>err &
+"$PARMAP" run -j1 --shell 'echo $$ >pid; : >began.1; until [ -e go.1 ]; do sleep 0.01; done #{}' ::: 1 </dev/null >out 2>err &
 pid=$!
 set +m
 waits_for began.1
@@ -194,5 +194,6 @@ kill -TSTP $pid
 for process in $pid $(cat pid); do await stopped $process || complain "Ctrl-Z: $process is in state $(state $process)"; done
 kill -CONT $pid
 await runs "$(cat pid)" || complain "on after Ctrl-Z: the job is still stopped"
+: >go.1
 wait $pid || complain "Ctrl-Z, then on: status $?"
 finish

@@ -4,10 +4,10 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <time.h>
 
 /* Takes the next record, which must be these bytes. */
 static void expect(struct source *s, const void *text, size_t bytes)
@@ -211,6 +211,13 @@ static void million(void **state)
 
 static void interrupted(int number) { (void)number; }
 
+static bool is_empty(void *pipe_end)
+{
+    int n;
+
+    return ioctl(*(int *)pipe_end, FIONREAD, &n) == 0 && n == 0;
+}
+
 /* A pipe that a child fills byte by byte, while signals interrupt the reading. */
 static void byte_by_byte(void **state)
 {
@@ -229,12 +236,8 @@ static void byte_by_byte(void **state)
         assert_return_code(pipe2(ends, O_CLOEXEC), 0);
         child = fork();
         if (child == 0) {
-            for (size_t i = 0; i < sizeof text - 1; i++) {
-                struct timespec t = { 0, 300000 }; /* so that the reader has taken each byte before the next comes */
-
-                if (write(ends[1], text + i, 1) != 1) _exit(1);
-                nanosleep(&t, NULL);
-            }
+            for (size_t i = 0; i < sizeof text - 1; i++) /* the next byte comes when the reader has taken this one */
+                if (write(ends[1], text + i, 1) != 1 || !pm_test_wait_until(is_empty, &ends[1], 20000)) _exit(1);
             _exit(0);
         }
         close(ends[1]);
@@ -298,14 +301,13 @@ static void ready(void **state)
     s = opened("-", '\n', 0);
     assert_false(source_ready(s));
     {
-        pid_t child = fork();
+        pid_t reader = getpid(), child = fork();
         int status;
 
         if (child == 0) {
-            struct timespec t = { 0, 20000000 }; /* the test would pass without it, but then shows less */
+            bool waits = pm_test_wait_until(pm_test_is_asleep, &reader, 20000);
 
-            nanosleep(&t, NULL);
-            _exit(write(ends[1], "late", 4) != 4);
+            _exit(!waits || write(ends[1], "late", 4) != 4);
         }
         close(ends[1]);
         assert_int_equal(source_next(s, &r), 1);
