@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "pmap/imap.h"
+#include "pmap/options.h"
 #include "pmap/task.h"
 
 #define WINDOW_A_WORKER 256u
@@ -54,11 +55,8 @@ static int check(pmap_pool *pool, const char *what, const pmap_stream_options *g
     static const pmap_stream_options init = PMAP_STREAM_OPTIONS_INIT;
     pmap_submit_options s = PMAP_SUBMIT_OPTIONS_INIT;
     *o = init;
-    if (given) {
-        if (given->size < offsetof(pmap_stream_options, timeout_s) || given->size > 4096)
-            return pm_error(PMAP_EINVAL, "%s: options->size is %zu; start from PMAP_STREAM_OPTIONS_INIT", what, given->size);
-        memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
-    }
+    int e = pm_options(o, sizeof *o, offsetof(pmap_stream_options, timeout_s), given, what, "PMAP_STREAM_OPTIONS_INIT");
+    if (e) return e;
     if (o->window > MOST_WINDOW) return pm_error(PMAP_EINVAL, "%s: window is %zu; at most %u items", what, o->window, MOST_WINDOW);
     if ((int)o->on_error < 0 || (int)o->on_error > PMAP_ON_ERROR_STOP)
         return pm_error(PMAP_EINVAL, "%s: on_error is %d; expected PMAP_ON_ERROR_COLLECT or PMAP_ON_ERROR_STOP", what, (int)o->on_error);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "pmap/objects.h"
+#include "pmap/options.h"
 #include "pmap/pool.h"
 #include "pmap/task.h"
 #include "shm/event.h"
@@ -38,11 +39,8 @@ int pm_map_begin(pmap_pool *pool, const char *what, const pmap_map_options *give
 {
     static const pmap_map_options init = PMAP_MAP_OPTIONS_INIT;
     *o = init;
-    if (given) {
-        if (given->size < offsetof(pmap_map_options, chunk) || given->size > 4096)
-            return pm_error(PMAP_EINVAL, "%s: options->size is %zu; start from PMAP_MAP_OPTIONS_INIT", what, given->size);
-        memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
-    }
+    int e = pm_options(o, sizeof *o, offsetof(pmap_map_options, chunk), given, what, "PMAP_MAP_OPTIONS_INIT");
+    if (e) return e;
     if (o->chunk > MOST_CHUNK) return pm_error(PMAP_EINVAL, "%s: chunk is %zu; at most %zu items", what, o->chunk, MOST_CHUNK);
     if (!(o->timeout_s >= 0) || isinf(o->timeout_s))
         return pm_error(PMAP_EINVAL, "%s: timeout_s is %g; expected 0 or more seconds", what, o->timeout_s);

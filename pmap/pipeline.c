@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "pmap/imap.h"
+#include "pmap/options.h"
 
 #define ITEMS_A_WORKER 4u
 #define MOST_QUEUE (PM_TASKS / 2)
@@ -116,27 +117,16 @@ static int open_stage(struct stage *s, size_t i, const pmap_stage *want, const p
     return s->fd < 0 ? s->fd : 0;
 }
 
-static int check_options(const pmap_pipeline_options *given, pmap_pipeline_options *o)
-{
-    static const pmap_pipeline_options init = PMAP_PIPELINE_OPTIONS_INIT;
-    *o = init;
-    if (given) {
-        if (given->size < offsetof(pmap_pipeline_options, window_bytes) || given->size > 4096)
-            return pm_error(PMAP_EINVAL, "pmap_pipeline_open: options->size is %zu; start from PMAP_PIPELINE_OPTIONS_INIT", given->size);
-        memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
-    }
-    return 0;
-}
-
 int pmap_pipeline_open(const pmap_stage *stages, size_t count, pmap_source_fn *source, void *source_arg, const pmap_pipeline_options *options,
                        pmap_pipeline **out)
 {
-    pmap_pipeline_options o;
+    pmap_pipeline_options o = PMAP_PIPELINE_OPTIONS_INIT;
     if (!out) return pm_error(PMAP_EINVAL, "pmap_pipeline_open: pipeline is NULL");
     *out = NULL;
     if (!stages || !count || count > 4096) return pm_error(PMAP_EINVAL, "pmap_pipeline_open: %zu stages; expected 1 to 4096", stages ? count : 0);
     if (!source) return pm_error(PMAP_EINVAL, "pmap_pipeline_open: source is NULL");
-    int e = check_options(options, &o);
+    int e = pm_options(&o, sizeof o, offsetof(pmap_pipeline_options, window_bytes), options, "pmap_pipeline_open",
+                       "PMAP_PIPELINE_OPTIONS_INIT");
     if (e) return e;
     pmap_pipeline *p = calloc(1, sizeof *p + count * sizeof p->stage[0]);
     if (p) p->poll = calloc(count, sizeof *p->poll);

@@ -12,6 +12,7 @@
 #include "shm/heap.h"
 #include "pmap/future.h"
 #include "pmap/objects.h"
+#include "pmap/options.h"
 #include "workers/cpus.h"
 
 #ifdef HAVE_CONFIG_H
@@ -163,11 +164,8 @@ static int check_options(const pmap_options *given, pmap_options *o)
 {
     static const pmap_options init = PMAP_OPTIONS_INIT;
     *o = init;
-    if (given) {
-        if (given->size < offsetof(pmap_options, executor) || given->size > 4096)
-            return pm_error(PMAP_EINVAL, "pmap_pool_open: options->size is %zu; start from PMAP_OPTIONS_INIT", given->size);
-        memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
-    }
+    int e = pm_options(o, sizeof *o, offsetof(pmap_options, executor), given, "pmap_pool_open", "PMAP_OPTIONS_INIT");
+    if (e) return e;
     if (o->workers > MOST_WORKERS)
         return pm_error(PMAP_EINVAL, "pmap_pool_open: %u workers asked for; at most %u", o->workers, MOST_WORKERS);
     if ((int)o->executor < 0 || (int)o->executor > PMAP_SERIAL)

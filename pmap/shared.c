@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "pmap/options.h"
 #include "pmap/pool.h"
 
 void *pm_shared_open(pmap_pool *pool, size_t bytes, enum pm_kind kind, const char *what, int *error)
@@ -63,13 +64,7 @@ int pm_shared_refuse(const char *what) { return pm_error(PMAP_EINVAL, "%s: the o
 
 int pm_shared_options(void *full, size_t full_size, const void *given, const char *what)
 {
-    size_t size;
-    if (!given) return 0;
-    memcpy(&size, given, sizeof size); /* the first member of all of them */
-    if (size < sizeof size + sizeof(pmap_pool *) || size > 4096)
-        return pm_error(PMAP_EINVAL, "%s: options->size is %zu; start from the options' INIT macro", what, size);
-    memcpy(full, given, size < full_size ? size : full_size);
-    return 0;
+    return pm_options(full, full_size, sizeof(struct pm_plain_options), given, what, "the options' INIT macro");
 }
 
 int pm_seconds(double timeout_s, int64_t *timeout_ns, const char *what)

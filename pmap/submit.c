@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "pmap/objects.h"
+#include "pmap/options.h"
 #include "pmap/task.h"
 #include "shm/heap.h"
 
@@ -16,11 +17,8 @@ int pm_submit_options(pmap_pool *pool, const char *what, const pmap_submit_optio
 {
     static const pmap_submit_options init = PMAP_SUBMIT_OPTIONS_INIT;
     *o = init;
-    if (given) {
-        if (given->size < offsetof(pmap_submit_options, timeout_s) || given->size > 4096)
-            return pm_error(PMAP_EINVAL, "%s: options->size is %zu; start from PMAP_SUBMIT_OPTIONS_INIT", what, given->size);
-        memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
-    }
+    int e = pm_options(o, sizeof *o, offsetof(pmap_submit_options, timeout_s), given, what, "PMAP_SUBMIT_OPTIONS_INIT");
+    if (e) return e;
     if (!(o->timeout_s >= 0) || isinf(o->timeout_s))
         return pm_error(PMAP_EINVAL, "%s: timeout_s is %g; expected 0 or more seconds", what, o->timeout_s);
     if (o->retries < 0 || o->retries > MOST_RETRIES)
