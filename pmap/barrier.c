@@ -24,10 +24,7 @@ int pmap_barrier_open(pmap_barrier **barrier, const pmap_barrier_options *given)
     pmap_barrier *b = pm_shared_open(o.pool, offsetof(pmap_barrier, barrier) + pm_barrier_bytes(o.parties), PM_KIND_BARRIER, what, &e);
     if (!b) return e;
     e = pm_barrier_init(&b->barrier, o.parties);
-    if (e) {
-        (void)pm_shared_close(&b->shared, PM_KIND_BARRIER, what);
-        return pm_error_system(e, what);
-    }
+    if (e) return pm_shared_undo(&b->shared, e, what);
     *barrier = b;
     return 0;
 }
@@ -53,8 +50,7 @@ int pmap_barrier_wait(pmap_barrier *barrier, double timeout_s, unsigned *index)
     static const char what[] = "pmap_barrier_wait";
     int64_t timeout_ns;
     unsigned before = 0;
-    int e = pm_shared_check(barrier, PM_KIND_BARRIER, what);
-    if (!e) e = pm_seconds(timeout_s, &timeout_ns, what);
+    int e = pm_shared_begin(barrier, PM_KIND_BARRIER, timeout_s, &timeout_ns, what);
     if (e) return e;
     e = pm_barrier_wait(&barrier->barrier, timeout_ns, &before);
     if (!e && index) *index = before;

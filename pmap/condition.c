@@ -30,9 +30,8 @@ int pmap_condition_wait(pmap_condition *condition, pmap_lock *lock, double timeo
 {
     static const char what[] = "pmap_condition_wait";
     int64_t timeout_ns;
-    int e = pm_shared_check(condition, PM_KIND_CONDITION, what);
+    int e = pm_shared_begin(condition, PM_KIND_CONDITION, timeout_s, &timeout_ns, what);
     if (!e) e = pm_shared_check(lock, PM_KIND_LOCK, what);
-    if (!e) e = pm_seconds(timeout_s, &timeout_ns, what);
     if (e) return e;
     e = pm_condition_wait(&condition->condition, &lock->lock, timeout_ns);
     if (e == -ETIMEDOUT) return pm_error(PMAP_ETIMEDOUT, "%s: nobody has notified within %g s; the lock is held again", what, timeout_s);

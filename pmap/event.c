@@ -40,8 +40,7 @@ int pmap_event_wait(pmap_event *event, double timeout_s)
 {
     static const char what[] = "pmap_event_wait";
     int64_t timeout_ns;
-    int e = pm_shared_check(event, PM_KIND_EVENT, what);
-    if (!e) e = pm_seconds(timeout_s, &timeout_ns, what);
+    int e = pm_shared_begin(event, PM_KIND_EVENT, timeout_s, &timeout_ns, what);
     if (e) return e;
     e = pm_flag_wait(&event->flag, timeout_ns);
     if (e == -ETIMEDOUT) return pm_error(PMAP_ETIMEDOUT, "%s: the event was not set within %g s", what, timeout_s);

@@ -16,10 +16,7 @@ int pmap_lock_open(pmap_lock **lock, const pmap_lock_options *given)
     pmap_lock *l = pm_shared_open(o.pool, sizeof *l, PM_KIND_LOCK, what, &e);
     if (!l) return e;
     e = pm_lock_init(&l->lock, o.recursive != 0);
-    if (e) {
-        (void)pm_shared_close(&l->shared, PM_KIND_LOCK, what);
-        return pm_error_system(e, what);
-    }
+    if (e) return pm_shared_undo(&l->shared, e, what);
     *lock = l;
     return 0;
 }
@@ -49,8 +46,7 @@ int pmap_lock_acquire(pmap_lock *lock, double timeout_s)
 {
     static const char what[] = "pmap_lock_acquire";
     int64_t timeout_ns;
-    int e = pm_shared_check(lock, PM_KIND_LOCK, what);
-    if (!e) e = pm_seconds(timeout_s, &timeout_ns, what);
+    int e = pm_shared_begin(lock, PM_KIND_LOCK, timeout_s, &timeout_ns, what);
     if (e) return e;
     e = pm_lock_acquire(&lock->lock, timeout_ns);
     return e ? pm_lock_result(e, what) : 0;

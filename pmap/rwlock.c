@@ -24,10 +24,7 @@ int pmap_rwlock_open(pmap_rwlock **rwlock, const pmap_rwlock_options *given)
     pmap_rwlock *l = pm_shared_open(o.pool, offsetof(pmap_rwlock, rwlock) + pm_rwlock_bytes(o.readers), PM_KIND_RWLOCK, what, &e);
     if (!l) return e;
     e = pm_rwlock_init(&l->rwlock, o.readers);
-    if (e) {
-        (void)pm_shared_close(&l->shared, PM_KIND_RWLOCK, what);
-        return pm_error_system(e, what);
-    }
+    if (e) return pm_shared_undo(&l->shared, e, what);
     *rwlock = l;
     return 0;
 }
@@ -45,8 +42,7 @@ int pmap_rwlock_close(pmap_rwlock *rwlock)
 static int hold(pmap_rwlock *rwlock, double timeout_s, int (*take)(struct pm_rwlock *, int64_t), const char *what)
 {
     int64_t timeout_ns;
-    int e = pm_shared_check(rwlock, PM_KIND_RWLOCK, what);
-    if (!e) e = pm_seconds(timeout_s, &timeout_ns, what);
+    int e = pm_shared_begin(rwlock, PM_KIND_RWLOCK, timeout_s, &timeout_ns, what);
     if (e) return e;
     e = take(&rwlock->rwlock, timeout_ns);
     return e ? pm_lock_result(e, what) : 0;

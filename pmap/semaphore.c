@@ -24,10 +24,7 @@ int pmap_semaphore_open(pmap_semaphore **semaphore, const pmap_semaphore_options
     pmap_semaphore *s = pm_shared_open(o.pool, offsetof(pmap_semaphore, semaphore) + pm_semaphore_bytes(o.permits), PM_KIND_SEMAPHORE, what, &e);
     if (!s) return e;
     e = pm_semaphore_init(&s->semaphore, o.permits);
-    if (e) {
-        (void)pm_shared_close(&s->shared, PM_KIND_SEMAPHORE, what);
-        return pm_error_system(e, what);
-    }
+    if (e) return pm_shared_undo(&s->shared, e, what);
     *semaphore = s;
     return 0;
 }
@@ -46,8 +43,7 @@ int pmap_semaphore_acquire(pmap_semaphore *semaphore, double timeout_s)
 {
     static const char what[] = "pmap_semaphore_acquire";
     int64_t timeout_ns;
-    int e = pm_shared_check(semaphore, PM_KIND_SEMAPHORE, what);
-    if (!e) e = pm_seconds(timeout_s, &timeout_ns, what);
+    int e = pm_shared_begin(semaphore, PM_KIND_SEMAPHORE, timeout_s, &timeout_ns, what);
     if (e) return e;
     e = pm_semaphore_acquire(&semaphore->semaphore, timeout_ns);
     return e ? pm_lock_result(e, what) : 0;

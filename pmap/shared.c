@@ -60,6 +60,12 @@ int pm_shared_close(struct pm_shared *s, enum pm_kind kind, const char *what)
     return 0;
 }
 
+int pm_shared_undo(struct pm_shared *s, int error, const char *what)
+{
+    (void)pm_shared_close(s, (enum pm_kind)s->kind, what);
+    return pm_error_system(error, what);
+}
+
 int pm_shared_refuse(const char *what) { return pm_error(PMAP_EINVAL, "%s: the object is NULL, closed, or of another kind", what); }
 
 int pm_shared_options(void *full, size_t full_size, const void *given, const char *what)

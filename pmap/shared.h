@@ -31,8 +31,14 @@ struct pm_plain_options {
 };
 void *pm_shared_open_plain(const void *given, size_t bytes, enum pm_kind kind, const char *what, int *error);
 
+/* For an object that pm_shared_open() made and whose own part could not be made, for that -errno: the public error. */
+int pm_shared_undo(struct pm_shared *shared, int error, const char *what);
+
 /* Gives the memory back: a mapping is unmapped in this process only.  The public error. */
 int pm_shared_close(struct pm_shared *shared, enum pm_kind kind, const char *what);
+
+/* Seconds as the caller gave them: negative = for ever (-1), else nanoseconds.  0, PMAP_EINVAL (not a number). */
+int pm_seconds(double timeout_s, int64_t *timeout_ns, const char *what);
 
 /* 0, or PMAP_EINVAL with the text set. */
 int pm_shared_refuse(const char *what);
@@ -42,10 +48,14 @@ static inline int pm_shared_check(const void *object, enum pm_kind kind, const c
     return shared && shared->kind == kind ? 0 : pm_shared_refuse(what);
 }
 
+/* What each call that may wait begins with: that object, and `timeout_s` as nanoseconds. */
+static inline int pm_shared_begin(const void *object, enum pm_kind kind, double timeout_s, int64_t *timeout_ns, const char *what)
+{
+    int e = pm_shared_check(object, kind, what);
+    return e ? e : pm_seconds(timeout_s, timeout_ns, what);
+}
+
 /* Fills *full, which holds the defaults, from what the caller gave (NULL: nothing).  0, PMAP_EINVAL. */
 int pm_shared_options(void *full, size_t full_size, const void *given, const char *what);
-
-/* Seconds as the caller gave them: negative = for ever (-1), else nanoseconds.  0, PMAP_EINVAL (not a number). */
-int pm_seconds(double timeout_s, int64_t *timeout_ns, const char *what);
 
 #endif
