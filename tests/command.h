@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ARGV(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -41,13 +40,6 @@ static inline void expect_status(const pmap_command *c, int index, pmap_cause ca
     assert_int_equal(s.cause, cause);
     assert_int_equal(s.value, value);
     assert_int_equal(s.code, code);
-}
-
-static inline double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 /* The name of a file in this program's own directory, into text[PATH_MAX]. */

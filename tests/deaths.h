@@ -19,13 +19,6 @@
 #include "pmap/pmap.h"
 #include "tests/paths.h"
 
-static inline double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Lies in pmap_alloc() memory: the workers and the test see one. */
 struct plan {
     void (*die)(void);

@@ -146,14 +146,4 @@ static inline size_t arena_bytes(void)
     return bytes;
 }
 
-static inline size_t entries_of(const char *folder)
-{
-    size_t n = 0;
-    DIR *d = opendir(folder);
-    assert_non_null(d);
-    while (readdir(d)) n++;
-    closedir(d);
-    return n;
-}
-
 #endif

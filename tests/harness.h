@@ -25,6 +25,12 @@
 int pm_test_main(const char *name, const struct CMUnitTest *tests, size_t n);
 #define PM_TEST_MAIN(name, tests) pm_test_main((name), (tests), sizeof(tests) / sizeof((tests)[0]))
 
+/* Now, by a clock that nobody sets. */
+double seconds(void);
+
+/* How many names a folder has, "." and ".." among them: "/proc/self/fd" before and after, for example. */
+size_t pm_test_entries(const char *folder);
+
 /* Asks `condition` again and again until it is true or `ms` milliseconds are over; returns what it said last. */
 bool pm_test_wait_until(bool (*condition)(void *arg), void *arg, int ms);
 

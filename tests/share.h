@@ -18,13 +18,6 @@
 #include "pmap/pmap.h"
 #include "tests/paths.h"
 
-static inline double clock_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Shared with children; zero. */
 static inline void *shared_memory(size_t bytes)
 {

@@ -15,7 +15,6 @@
 #include <sys/ptrace.h>
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tests/harness.h"
@@ -185,15 +184,10 @@ static inline struct step_count kill_everywhere(const struct stepped *s)
     assert_ptr_not_equal(flags, MAP_FAILED);
     (void)step_and_kill(s, flags, 1000000, &whole);
     const char *budget = getenv("PM_STEP_S");
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    double end = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec + (budget ? atof(budget) : 1.5);
+    double end = seconds() + (budget ? atof(budget) : 1.5);
     unsigned kills = 0, n = whole.instructions, stride = n * 5 / 8 + 1; /* all of them in the end, but far apart at first */
     while (common_divisor(stride, n) != 1) stride++;
-    for (unsigned k = stride % n; kills < n && (double)t.tv_sec + 1e-9 * (double)t.tv_nsec < end; k = (k + stride) % n, kills++) {
-        (void)step_and_kill(s, flags, k, &count);
-        clock_gettime(CLOCK_MONOTONIC, &t);
-    }
+    for (unsigned k = stride % n; kills < n && seconds() < end; k = (k + stride) % n, kills++) (void)step_and_kill(s, flags, k, &count);
     print_message("    %s: %u instructions, %u of them system calls; killed behind %u of them\n", s->name, whole.instructions, whole.calls, kills);
     (void)munmap(flags, 4096);
     return whole;

@@ -404,9 +404,9 @@ static void short_waits(const struct pm_path *path)
     pmap_command_options o = options(ARGV("sleep", "1000"));
     EXPECT(pmap_command_start(&c, &o), 0);
     EXPECT(pmap_command_poll(c), 0);
-    double t = now_s();
+    double t = seconds();
     EXPECT(pmap_command_wait(c, 0.05), PMAP_ETIMEDOUT);
-    assert_true(now_s() - t >= 0.05);
+    assert_true(seconds() - t >= 0.05);
     EXPECT(pmap_command_wait(c, NAN), PMAP_EINVAL);
     EXPECT(pmap_command_signal(c, 0), PMAP_EINVAL);
     EXPECT(pmap_command_signal(c, SIGSTOP), 0);
@@ -416,9 +416,9 @@ static void short_waits(const struct pm_path *path)
     EXPECT(pmap_command_check(c), PMAP_ESTATUS);
     EXPECT(pmap_command_close(c), 0);
     EXPECT(pmap_command_start(&c, &o), 0); /* closing kills */
-    t = now_s();
+    t = seconds();
     EXPECT(pmap_command_close(c), 0);
-    assert_true(now_s() - t < 5);
+    assert_true(seconds() - t < 5);
 }
 
 /* A group that does not care about SIGTERM, with a grandchild: all of it is gone after the grace. */
@@ -429,10 +429,10 @@ static void timeout_kills_the_group(const struct pm_path *path)
     pmap_command_options o = options(ARGV("sh", "-c", "trap '' TERM; sleep 1000 & echo $!; sleep 1001; wait"));
     o.timeout_s = 0.2;
     o.grace_s = 0.1;
-    double t = now_s();
+    double t = seconds();
     EXPECT(pmap_command_run(&o, &c), PMAP_ESTATUS);
     EXPECT_TEXT("time-out of 0.2 s");
-    assert_true(now_s() - t >= 0.3);
+    assert_true(seconds() - t >= 0.3);
     expect_status(c, -1, PMAP_CAUSE_TIMEOUT, SIGKILL, 124);
     pid_t grandchild = (pid_t)strtol(pmap_command_output(c, 1, NULL), NULL, 10);
     assert_true(grandchild > 1);

@@ -11,7 +11,7 @@
 static void ten_sleeps(unsigned at_once, double least, double most)
 {
     pmap_commands *set = open_set(at_once, 0);
-    double t = now_s();
+    double t = seconds();
     for (int i = 0; i < 10; i++) add(set, options(ARGV("sleep", "0.1")));
     assert_int_equal(pmap_commands_count(set), 10);
     for (int i = 0; i < 10; i++) {
@@ -19,7 +19,7 @@ static void ten_sleeps(unsigned at_once, double least, double most)
         EXPECT(pmap_command_check(c), 0);
         EXPECT(pmap_command_close(c), 0);
     }
-    t = now_s() - t;
+    t = seconds() - t;
     assert_true(t >= least);
     if (t >= most) fail_msg("ten sleeps of 0.1 s, %u at once, took %g s", at_once, t);
     none_left(set);
@@ -119,7 +119,7 @@ static void all_pipes(unsigned spawners)
     big.user = &bigs;
     left.user = &lefts;
     left.grace_s = 30; /* the pipe's end is waited for, not the grace */
-    double t = now_s();
+    double t = seconds();
     for (int i = 0; i < N; i++) add(set, i % 50 ? left : big);
     for (int i = 0; i < N; i++) {
         pmap_command *c = next(set);
@@ -133,7 +133,7 @@ static void all_pipes(unsigned spawners)
         EXPECT(pmap_command_close(c), 0);
     }
     assert_true(bigs == N / 50 && lefts == N - N / 50);
-    if (now_s() - t > 20) fail_msg("%u spawners: %g s", spawners, now_s() - t);
+    if (seconds() - t > 20) fail_msg("%u spawners: %g s", spawners, seconds() - t);
     none_left(set);
     assert_int_equal(pm_test_reap(5000), 0); /* the sleeps have become this program's, which is their reaper */
 }
@@ -355,8 +355,8 @@ static void taken_back(const struct pm_path *path)
                                                   in_scratch(name, "it_runs")));
         add(set, first);
         add(set, options(ARGV("true")));
-        double end = now_s() + 20;
-        while (access(name, F_OK) != 0 && now_s() < end) EXPECT(pmap_commands_next(set, 0.001, &c), PMAP_ETIMEDOUT);
+        double end = seconds() + 20;
+        while (access(name, F_OK) != 0 && seconds() < end) EXPECT(pmap_commands_next(set, 0.001, &c), PMAP_ETIMEDOUT);
         EXPECT(pmap_commands_unqueue(set), 0);
         c = next(set);
         EXPECT(pmap_command_check(c), PMAP_ECANCELLED);

@@ -2,7 +2,6 @@
  * long, workers that leave for want of work, pools inside pools. */
 #include "tests/together.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,17 +11,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* What the hooks and functions write down; shared with all processes, for the workers of pools that are not open yet. */
 static struct notes {
@@ -560,15 +551,6 @@ static void inner_pools_end(const struct pm_path *path)
 
 /* ---- What the application does ---- */
 
-static size_t entries(const char *folder)
-{
-    size_t n = 0;
-    DIR *d = opendir(folder);
-    while (d && readdir(d)) n++;
-    if (d) closedir(d);
-    return n;
-}
-
 static void again_and_again(const struct pm_path *path)
 {
     size_t fds = 0;
@@ -580,9 +562,9 @@ static void again_and_again(const struct pm_path *path)
         pmap_pool *pool = open_with(&o);
         if (i % 20 == 0) EXPECT(run_notes(pool, path, 3, NULL), 0);
         EXPECT(i % 2 ? pmap_pool_close(pool) : pmap_pool_terminate(pool, 0), 0);
-        if (i == 30) fds = entries("/proc/self/fd");
+        if (i == 30) fds = pm_test_entries("/proc/self/fd");
     }
-    assert_int_equal(entries("/proc/self/fd"), fds);
+    assert_int_equal(pm_test_entries("/proc/self/fd"), fds);
 }
 
 /* SIGCHLD ignored, no standard input, and workers that come and go: as a child of its own, whose status tells. */

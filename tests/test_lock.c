@@ -67,9 +67,9 @@ static void *use_another_s(void *arg)
     pmap_lock *lock = arg;
     EXPECT(pmap_lock_release(lock), PMAP_EPERM);
     EXPECT(pmap_lock_acquire(lock, 0), PMAP_ETIMEDOUT);
-    double t = clock_s();
+    double t = seconds();
     EXPECT(pmap_lock_acquire(lock, 0.02), PMAP_ETIMEDOUT);
-    assert_true(clock_s() - t >= 0.02);
+    assert_true(seconds() - t >= 0.02);
     return NULL;
 }
 
@@ -277,7 +277,7 @@ static void a_storm_of_kills(const struct pm_path *path)
     EXPECT(pmap_lock_open(&p->lock, NULL), 0);
     for (unsigned i = 0; i < N; i++) pids[i] = start(change_for_ever, p);
     unsigned kills = 0;
-    for (double end = clock_s() + 1; clock_s() < end; kills++) {
+    for (double end = seconds() + 1; seconds() < end; kills++) {
         struct timespec t = {.tv_nsec = 10000 + (long)(kills * 7919 % 400) * 1000}; /* how far they come is chance anyway */
         nanosleep(&t, NULL);
         unsigned i = kills % N;

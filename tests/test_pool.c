@@ -2,7 +2,6 @@
 #include "tests/paths.h"
 
 #include <errno.h>
-#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -11,29 +10,11 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
 
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* ---- Again and again ---- */
-
-static size_t entries(const char *folder)
-{
-    size_t n = 0;
-    DIR *d = opendir(folder);
-    assert_non_null(d);
-    while (readdir(d)) n++;
-    closedir(d);
-    return n;
-}
 
 static size_t lines(const char *path)
 {
@@ -55,13 +36,13 @@ static void three_hundred_times(const struct pm_path *path)
         if (i % 3) pm_path_close(pool);
         else EXPECT(pmap_pool_terminate(pool, 0), 0);
         if (i == 10) { /* what a C library or an OpenMP runtime sets up once is there by now */
-            fds = entries("/proc/self/fd");
-            threads = entries("/proc/self/task");
+            fds = pm_test_entries("/proc/self/fd");
+            threads = pm_test_entries("/proc/self/task");
             maps = lines("/proc/self/maps");
         }
     }
-    assert_int_equal(entries("/proc/self/fd"), fds);
-    assert_int_equal(entries("/proc/self/task"), threads);
+    assert_int_equal(pm_test_entries("/proc/self/fd"), fds);
+    assert_int_equal(pm_test_entries("/proc/self/task"), threads);
     assert_in_range(lines("/proc/self/maps"), maps - 4, maps + 4); /* malloc's own come and go */
 }
 

@@ -200,7 +200,7 @@ static void a_storm_of_kills(const struct pm_path *path)
     open_pair(p, NULL, 4);
     for (unsigned i = 0; i < N; i++) pids[i] = start(read_and_write_for_ever, p);
     unsigned kills = 0;
-    for (double end = clock_s() + 1; clock_s() < end; kills++) {
+    for (double end = seconds() + 1; seconds() < end; kills++) {
         struct timespec t = {.tv_nsec = 10000 + (long)(kills * 7919 % 400) * 1000};
         nanosleep(&t, NULL);
         (void)kill(pids[kills % N], SIGKILL);

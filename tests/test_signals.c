@@ -40,9 +40,9 @@ static void events_say_what_they_are(const struct pm_path *path)
     struct scene *s = open_scene(0);
     assert_int_equal(pmap_event_is_set(s->event), 0);
     EXPECT(pmap_event_wait(s->event, 0), PMAP_ETIMEDOUT);
-    double t = clock_s();
+    double t = seconds();
     EXPECT(pmap_event_wait(s->event, 0.12), PMAP_ETIMEDOUT);
-    assert_true(clock_s() - t >= 0.12);
+    assert_true(seconds() - t >= 0.12);
     EXPECT(pmap_event_set(s->event), 0);
     assert_int_equal(pmap_event_is_set(s->event), 1);
     for (int i = -1; i < 2; i++) EXPECT(pmap_event_wait(s->event, i), 0);
@@ -73,10 +73,10 @@ static void ping_pong(void *arg, unsigned index)
 static void two_answer_each_other(const struct pm_path *path)
 {
     struct scene *s = open_scene(0);
-    double t = clock_s();
+    double t = seconds();
     if (path->bit == PM_ON_THREADS) crew_of_threads(2, ping_pong, s);
     else crew_of_processes(2, ping_pong, s);
-    if (clock_s() - t > 10) fail_msg("%d rounds took %.1f s: wake-ups are lost", MANY, clock_s() - t);
+    if (seconds() - t > 10) fail_msg("%d rounds took %.1f s: wake-ups are lost", MANY, seconds() - t);
     close_scene(s);
 }
 
@@ -113,10 +113,10 @@ static void produce_and_consume(void *arg, unsigned index)
 static void a_place_for_one(const struct pm_path *path)
 {
     struct scene *s = open_scene(path->bit == PM_ON_SHM);
-    double t = clock_s();
+    double t = seconds();
     if (path->bit == PM_ON_THREADS) crew_of_threads(2, produce_and_consume, s);
     else crew_of_processes(2, produce_and_consume, s);
-    if (clock_s() - t > 10) fail_msg("%d values took %.1f s: wake-ups are lost", MANY, clock_s() - t);
+    if (seconds() - t > 10) fail_msg("%d values took %.1f s: wake-ups are lost", MANY, seconds() - t);
     assert_int_equal(s->value, 0);
     close_scene(s);
 }

@@ -385,7 +385,7 @@ static void many_outstanding(const struct pm_path *path)
     assert_non_null(f);
     struct gate *g = new_gate(pool);
     pmap_submit_options s = with_arg(g);
-    size_t fds = entries_of("/proc/self/fd"), before = arena_bytes();
+    size_t fds = pm_test_entries("/proc/self/fd"), before = arena_bytes();
     if (path->executor != PMAP_SERIAL) /* the workers are held up, so that all are outstanding at once */
         for (int i = 0; i < 2; i++) EXPECT(pmap_submit(pool, gate_fn, NULL, 0, &s, NULL), 0);
     double t = seconds();
@@ -408,7 +408,7 @@ static void many_outstanding(const struct pm_path *path)
     for (uint64_t i = 0; i < n / 4; i++) pmap_future_free(f[i]);
     EXPECT(pmap_apply(pool, square_fn, &(uint64_t){2}, 8, NULL, NULL, NULL), 0);
     assert_in_range(arena_bytes(), full, full + 2 * n + 65536); /* positions of the ring */
-    assert_in_range(entries_of("/proc/self/fd"), fds, fds + 1); /* the eventfd of a thread pool comes with the first task */
+    assert_in_range(pm_test_entries("/proc/self/fd"), fds, fds + 1); /* the eventfd of a thread pool comes with the first task */
     free(f);
     pm_path_close(pool);
 }
