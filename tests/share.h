@@ -111,6 +111,28 @@ static inline pid_t died_holding(int death, void (*hold)(void *arg), void *arg)
     return pid;
 }
 
+/* For a second children do `work`, which must never return, and are killed and replaced one after the other, wherever
+ * they are.  How many were killed. */
+static inline unsigned storm_of_kills(int (*work)(void *arg), void *arg)
+{
+    enum { N = 3 };
+    pid_t pids[N];
+    unsigned kills = 0;
+    for (unsigned i = 0; i < N; i++) pids[i] = start(work, arg);
+    for (double end = seconds() + 1; seconds() < end; kills++) {
+        struct timespec t = {.tv_nsec = 10000 + (long)(kills * 7919 % 400) * 1000};
+        unsigned i = kills % N;
+        nanosleep(&t, NULL); /* nothing is waited for: how far they come is chance anyway */
+        (void)kill(pids[i], SIGKILL);
+        int status = end_of(pids[i]);
+        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+            fail_msg("after %u kills: process %u ended by itself: %#x", kills, i, (unsigned)status);
+        pids[i] = start(work, arg);
+    }
+    for (unsigned i = 0; i < N; i++) kill_and_reap(pids[i]);
+    return kills;
+}
+
 /* ---- Many at once ---- */
 
 struct crew {

@@ -271,22 +271,9 @@ static _Noreturn int change_for_ever(void *arg)
 static void a_storm_of_kills(const struct pm_path *path)
 {
     (void)path;
-    enum { N = 3 };
     struct pair *p = shared_memory(sizeof *p);
-    pid_t pids[N];
     EXPECT(pmap_lock_open(&p->lock, NULL), 0);
-    for (unsigned i = 0; i < N; i++) pids[i] = start(change_for_ever, p);
-    unsigned kills = 0;
-    for (double end = seconds() + 1; seconds() < end; kills++) {
-        struct timespec t = {.tv_nsec = 10000 + (long)(kills * 7919 % 400) * 1000}; /* how far they come is chance anyway */
-        nanosleep(&t, NULL);
-        unsigned i = kills % N;
-        (void)kill(pids[i], SIGKILL);
-        int status = end_of(pids[i]);
-        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) fail_msg("after %u kills: process %u ended by itself: %#x", kills, i, (unsigned)status);
-        pids[i] = start(change_for_ever, p);
-    }
-    for (unsigned i = 0; i < N; i++) kill_and_reap(pids[i]);
+    unsigned kills = storm_of_kills(change_for_ever, p);
     change(p);
     change(p);
     print_message("    %u kills, %ld changes\n", kills, p->a);

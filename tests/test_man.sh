@@ -73,6 +73,16 @@ extract() { # extract PAGE example|plugin NAME
             -e 's/\\e/\\/g'
 }
 
+judge() # judge STATUS WHAT PRINTED EXPECTED
+{
+    if [ "$1" -eq 0 ] && [ "$3" = "$4" ]; then
+        echo "ok: $2"
+    else
+        complain "$2: status $1, printed '$3', expected '$4'"
+        show log
+    fi
+}
+
 seen=0
 for page in "$man"/*.[37]; do
     sed -n 's/^\.\\" example \([a-z]*\): \(.*\)/\1 \2/p' "$page" >"$dir/list"
@@ -91,13 +101,7 @@ for page in "$man"/*.[37]; do
             continue
         fi
         got=$(timeout -k 5 60 "$dir/$name" 2>"$dir/log" </dev/null)
-        status=$?
-        if [ $status -eq 0 ] && [ "$got" = "$expected" ]; then
-            echo "ok: example $name of ${page##*/}"
-        else
-            complain "example $name of ${page##*/}: status $status, printed '$got', expected '$expected'"
-            cat "$dir/log"
-        fi
+        judge $? "example $name of ${page##*/}" "$got" "$expected"
     done <"$dir/list"
     while IFS=';' read -r name input expected; do
         seen=$((seen + 1))
@@ -108,13 +112,7 @@ for page in "$man"/*.[37]; do
             continue
         fi
         got=$(printf '%b' "$input" | timeout -k 5 60 "$PARMAP" call "$dir/$name.so:$name" 2>"$dir/log")
-        status=$?
-        if [ $status -eq 0 ] && [ "$(echo $got)" = "$expected" ]; then
-            echo "ok: plugin $name of ${page##*/}"
-        else
-            complain "plugin $name of ${page##*/}: status $status, printed '$got', expected '$expected'"
-            cat "$dir/log"
-        fi
+        judge $? "plugin $name of ${page##*/}" "$(echo $got)" "$expected"
     done <"$dir/plugins"
 done
 [ $seen -gt 0 ] || complain "no example was found"

@@ -194,21 +194,9 @@ static _Noreturn int read_and_write_for_ever(void *arg)
 static void a_storm_of_kills(const struct pm_path *path)
 {
     (void)path;
-    enum { N = 3 };
     struct pair *p = shared_memory(sizeof *p);
-    pid_t pids[N];
     open_pair(p, NULL, 4);
-    for (unsigned i = 0; i < N; i++) pids[i] = start(read_and_write_for_ever, p);
-    unsigned kills = 0;
-    for (double end = seconds() + 1; seconds() < end; kills++) {
-        struct timespec t = {.tv_nsec = 10000 + (long)(kills * 7919 % 400) * 1000};
-        nanosleep(&t, NULL);
-        (void)kill(pids[kills % N], SIGKILL);
-        int status = end_of(pids[kills % N]);
-        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) fail_msg("after %u kills: one ended by itself: %#x", kills, (unsigned)status);
-        pids[kills % N] = start(read_and_write_for_ever, p);
-    }
-    for (unsigned i = 0; i < N; i++) kill_and_reap(pids[i]);
+    unsigned kills = storm_of_kills(read_and_write_for_ever, p);
     read_once(p);
     write_once(p);
     print_message("    %u kills, %ld changes\n", kills, p->a);
