@@ -1,5 +1,5 @@
-/* What the two halves of the job log share: journal.c writes, journal_read.c reads and mends what an earlier run has
- * left. */
+/* What the parts of the job log share: journal.c writes, journal_read.c reads and mends what an earlier run has left,
+ * journal_done.c remembers what it tells. */
 #ifndef CLI_JOURNAL_LOG_H
 #define CLI_JOURNAL_LOG_H
 
@@ -40,6 +40,14 @@ struct journal {
 
 /* Reads, mends and cuts the log and the output.  0, or -1 after a message.  Sets size, last, done, failures. */
 int journal_read(struct journal *journal, const struct batch *batch);
+
+/* For each line of the log, from the first on: the run of that seq is done, or is not after all.  0, or -1 after a message. */
+int journal_set_done(struct journal *journal, size_t seq, bool done);
+/* Likewise, for --retry-failed: takes `command`, which is NULL for a run that has not failed, or when there was no memory
+ * for it. */
+int journal_add_run(struct journal *journal, size_t seq, bool failed, char *command);
+/* Behind the last line: of each seq the last line counts; of those only the failed ones are kept. */
+void journal_keep_failures(struct journal *journal);
 
 int journal_error(struct journal *journal, const char *what); /* prints it with errno, once; -1 */
 

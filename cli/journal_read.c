@@ -320,37 +320,7 @@ static int agree(struct journal *j, struct log *log)
     return 0;
 }
 
-/* ---- What is done ---- */
-
-bool journal_done(const struct journal *j, size_t seq)
-{
-    return seq / 64 < j->done_words && (j->done[seq / 64] >> seq % 64 & 1);
-}
-
-static int no_memory(struct journal *j)
-{
-    errno = ENOMEM;
-    return journal_error(j, "read");
-}
-
-static int set_done(struct journal *j, size_t seq, bool done)
-{
-    if (seq / 64 >= j->done_words) {
-        size_t words = j->done_words ? j->done_words : 64;
-        uint64_t *bits;
-
-        if (!done) return 0;
-        while (words <= seq / 64) words *= 2;
-        bits = realloc(j->done, words * sizeof *bits);
-        if (!bits) return no_memory(j);
-        memset(bits + j->done_words, 0, (words - j->done_words) * sizeof *bits);
-        j->done = bits;
-        j->done_words = words;
-    }
-    if (done) j->done[seq / 64] |= (uint64_t)1 << seq % 64;
-    else j->done[seq / 64] &= ~((uint64_t)1 << seq % 64);
-    return 0;
-}
+/* ---- All of it ---- */
 
 /* The command as it was: ours is escaped, GNU parallel writes a zero byte for a newline. */
 static char *plain(const struct line *l)
@@ -370,56 +340,6 @@ static char *plain(const struct line *l)
     return text;
 }
 
-static int add_failure(struct journal *j, const struct line *l)
-{
-    struct journal_failure *f;
-
-    if (j->nfailures == j->failures_room) {
-        size_t room = j->failures_room ? 2 * j->failures_room : 256;
-
-        f = realloc(j->failures, room * sizeof *f);
-        if (!f) return no_memory(j);
-        j->failures = f;
-        j->failures_room = room;
-    }
-    f = &j->failures[j->nfailures];
-    *f = (struct journal_failure){ l->seq, j->nfailures, !l->ok, l->ok ? NULL : plain(l) };
-    j->nfailures++;
-    return f->failed && !f->command ? no_memory(j) : 0;
-}
-
-static int by_seq(const void *a, const void *b)
-{
-    const struct journal_failure *x = a, *y = b;
-
-    if (x->seq != y->seq) return x->seq < y->seq ? -1 : 1;
-    return x->line < y->line ? -1 : x->line > y->line;
-}
-
-/* Of each seq the last line counts; of those only the failed ones are kept. */
-static void sort_failures(struct journal *j)
-{
-    size_t kept = 0;
-
-    if (j->nfailures) qsort(j->failures, j->nfailures, sizeof *j->failures, by_seq);
-    for (size_t i = 0; i < j->nfailures; i++) {
-        struct journal_failure *f = &j->failures[i];
-
-        if (f->failed && (i + 1 == j->nfailures || f[1].seq != f->seq)) j->failures[kept++] = *f;
-        else free(f->command);
-    }
-    j->nfailures = kept;
-}
-
-int journal_failed(struct journal *j, size_t *at, size_t *seq, const char **command)
-{
-    if (*at >= j->nfailures) return 0;
-    *seq = j->failures[*at].seq;
-    *command = j->failures[*at].command;
-    (*at)++;
-    return 1;
-}
-
 static int read_lines(struct journal *j, const struct log *log, const struct batch *batch)
 {
     struct line l = { .outpos = log->base };
@@ -427,11 +347,11 @@ static int read_lines(struct journal *j, const struct log *log, const struct bat
     for (const char *at = log->first; at < log->end; at = l.text + l.bytes + 1) {
         read_line(&l, at, (size_t)((const char *)memchr(at, '\n', (size_t)(log->end - at)) - at), log->old);
         if (l.seq == 0) continue;
-        if (set_done(j, l.seq, l.ok || batch->resume == RESUME)) return -1;
-        if (batch->resume == RETRY_FAILED && add_failure(j, &l)) return -1;
+        if (journal_set_done(j, l.seq, l.ok || batch->resume == RESUME)) return -1;
+        if (batch->resume == RETRY_FAILED && journal_add_run(j, l.seq, !l.ok, l.ok ? NULL : plain(&l))) return -1;
     }
     j->last = l.outpos;
-    sort_failures(j);
+    journal_keep_failures(j);
     return 0;
 }
 
