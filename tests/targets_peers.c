@@ -1,5 +1,5 @@
 /* The raw peers of `targets`, and the kernels that both sides run.  A peer is what a careful programmer writes with
- * OpenMP, futexes, libzmq or fork alone, without any of pmap's guarantees: as quick as it gets.  Must not use pmap. */
+ * OpenMP, futexes or fork alone, without any of pmap's guarantees: as quick as it gets.  Must not use pmap. */
 #include "tests/targets_peers.h"
 
 #ifdef HAVE_CONFIG_H
@@ -23,9 +23,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef HAVE_ZMQ
-#include <zmq.h>
-#endif
 
 #define BLOCKS 1024u /* as pmap_reduce cuts its input */
 #define HUGE_PAGE ((size_t)2 << 20)
@@ -282,7 +279,7 @@ static void spin_once(void)
     }
 }
 
-static void partner_new(void (*body)(void))
+void partner_new(void (*body)(void))
 {
     pid_t parent = getpid();
     court = mmap(NULL, sizeof *court, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -441,80 +438,3 @@ static double python_run(const struct side *side)
 }
 
 const struct side python_numpy = {.setup = python_setup, .run = python_run};
-
-/* ---- ZeroMQ ---- */
-
-#ifdef HAVE_ZMQ
-#define CREDIT 4u
-
-static void *router;
-static double *frames;
-static char endpoint[64], identity[256];
-static int identity_bytes;
-
-static void zmq_partner(void)
-{
-    void *context = zmq_ctx_new(), *dealer = zmq_socket(context, ZMQ_DEALER);
-    if (zmq_connect(dealer, endpoint) || zmq_send(dealer, "here", 4, 0) != 4) _exit(1);
-    for (;;) {
-        zmq_msg_t m;
-        double first;
-        zmq_msg_init(&m);
-        if (zmq_msg_recv(&m, dealer, 0) != (int)FRAME) _exit(1);
-        memcpy(&first, zmq_msg_data(&m), sizeof first);
-        zmq_msg_close(&m);
-        if (zmq_send(dealer, &first, sizeof first, 0) != sizeof first) _exit(1);
-    }
-}
-
-static const char *zmq_setup(const struct side *side)
-{
-    char hello[8];
-    (void)side;
-    /* An abstract name: nothing to remove. */
-    snprintf(endpoint, sizeof endpoint, "ipc://@pmap-targets-%ld", (long)getpid());
-    partner_new(zmq_partner); /* before there is a context here: contexts do not survive a fork */
-    router = zmq_socket(zmq_ctx_new(), ZMQ_ROUTER);
-    if (!router || zmq_bind(router, endpoint)) side_fail("zmq_bind: %s", zmq_strerror(zmq_errno()));
-    identity_bytes = zmq_recv(router, identity, sizeof identity, 0);
-    if (identity_bytes <= 0 || zmq_recv(router, hello, sizeof hello, 0) != 4) side_fail("zmq: no partner");
-    frames = frames_new();
-    return NULL;
-}
-
-static void keep(void *memory, void *hint) { (void)memory, (void)hint; }
-
-/* Without a copy in this process: libzmq sends from where the frames lie. */
-static double zmq_run(const struct side *side)
-{
-    (void)side;
-    double t = now_ns();
-    for (unsigned sent = 0, got = 0; got < FRAMES;) {
-        for (; sent < FRAMES && sent - got < CREDIT; sent++) {
-            zmq_msg_t m;
-            zmq_msg_init_data(&m, (char *)frames + sent * FRAME, FRAME, keep, NULL);
-            if (zmq_send(router, identity, (size_t)identity_bytes, ZMQ_SNDMORE) < 0 || zmq_msg_send(&m, router, 0) < 0)
-                side_fail("zmq_send: %s", zmq_strerror(zmq_errno()));
-        }
-        char who[256];
-        double first = 0;
-        if (zmq_recv(router, who, sizeof who, 0) < 0 || zmq_recv(router, &first, sizeof first, 0) != sizeof first)
-            side_fail("zmq_recv: %s", zmq_strerror(zmq_errno()));
-        if (first != (double)++got) side_fail("zmq: frame %u answered %g", got, first);
-    }
-    return now_ns() - t;
-}
-const struct side zmq_raw = {.setup = zmq_setup, .run = zmq_run};
-#else
-static const char *zmq_setup(const struct side *side)
-{
-    (void)side;
-    return "not built (libzmq)";
-}
-static double zmq_run(const struct side *side)
-{
-    (void)side;
-    return 0;
-}
-const struct side zmq_raw = {.setup = zmq_setup, .run = zmq_run};
-#endif

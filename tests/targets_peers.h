@@ -43,14 +43,16 @@ double median(double *x, size_t n);    /* sorts */
 double batches(unsigned each, void (*once)(void)); /* ns a call: the median of TIMED_BATCHES means */
 double *frames_new(void);              /* FRAMES frames, each beginning with its number */
 double *huge_new(size_t bytes, int huge);
+void partner_new(void (*body)(void));  /* a second process of a peer, which ends with it */
 
 /* In a side: tells the parent that the result is wrong, or that something broke, and ends the process. */
 _Noreturn void side_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- The raw peers ---- */
 extern const struct side sum_openmp, sum_huge_openmp, fresh_openmp, fresh_small_openmp, actions_openmp, actions_serial, empty_openmp;
-extern const struct side futex_raw, futex_pinned, spin_raw, memcpy_raw, read_one, python_numpy, zmq_raw, fork_one;
+extern const struct side futex_raw, futex_pinned, spin_raw, memcpy_raw, read_one, python_numpy, fork_one;
 extern const struct side fork_two;
+extern const struct side zmq_raw;      /* targets_zmq.c */
 
 /* ---- Streams ---- */
 extern const struct side imap_pmap, imap_unordered_pmap, imap_python;
