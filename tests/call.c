@@ -1,7 +1,9 @@
 /* Functions for `parmap call` that tests/test_call.sh builds and uses: what they do is in the records. */
+#define _GNU_SOURCE /* sched_getaffinity */
 #include <pmap/call.h>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,4 +174,39 @@ int ending_block(parmap_call *call)
 {
     parmap_write(call, "never", 5);
     abort();
+}
+
+/* Which CPUs its worker may use, and which worker that is. */
+int placed(parmap_call *call, const char *record, size_t bytes)
+{
+    char text[80];
+    cpu_set_t may;
+
+    (void)record;
+    (void)bytes;
+    if (sched_getaffinity(0, sizeof may, &may)) return 1;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &may)) parmap_write(call, text, (size_t)snprintf(text, sizeof text, "%u %zu\n", parmap_worker(call), cpu));
+    return 0;
+}
+
+/* Says in the file "trace" when it begins and ends.  A record "meet N" waits until N have begun. */
+int traced(parmap_call *call, const char *record, size_t bytes)
+{
+    int trace = open("trace", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666), turns = 2000, begun = 0, wanted = 0;
+    char text[1000];
+
+    (void)call;
+    if (trace < 0 || write(trace, "+\n", 2) != 2) return 1;
+    if (bytes > 5 && is(record, bytes, "meet ")) wanted = atoi(record + 5);
+    do {
+        ssize_t n = pread(trace, text, sizeof text, 0);
+
+        begun = 0;
+        for (ssize_t i = 0; i < n; i++) begun += text[i] == '+';
+        (void)usleep(10000); /* the work, or between two looks */
+    } while (begun < wanted && turns-- > 0);
+    if (write(trace, "-\n", 2) != 2) return 1;
+    (void)close(trace);
+    return begun < wanted;
 }

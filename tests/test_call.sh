@@ -283,6 +283,22 @@ kill -KILL "$(child)"
 exec 4>&-
 gone 'a death of parmap'
 
+# ---- where workers run, and how many
+for i in 1 2 3 4 5 6 7 8 9; do echo "meet 3" >meet$i; echo nap >nap$i; done
+call 0 placed --pin -j 2 lines
+[ "$(sort -u out | cut -d ' ' -f 1 | uniq -d)" = '' ] || { complain '--pin: a worker on more than one CPU'; sort -u out >where; show where; }
+[ "$(sort -u out | cut -d ' ' -f 2 | uniq -d)" = '' ] || [ "$(nproc)" = 1 ] || { complain '--pin: two workers on one CPU'; sort -u out >where; show where; }
+# GNU make's tokens: make -j2 leaves two, whatever -j says.  Without them three can meet.
+most() { awk '/\+/ { if (++n > most) most = n } /-/ { n-- } END { print most + 0 }' trace; }
+call 0 traced -j 3 meet[1-9]
+[ "$(most)" = 3 ] || complain "-j 3: $(most) at once"
+if command -v make >/dev/null; then
+    rm trace
+    printf 'all:\n\t+"$$PARMAP" call -j6 --jobserver ./call.so:traced nap[1-9]\n' >Makefile
+    timeout -k 5 60 make -s -j2 >out 2>err || { complain '--jobserver'; show err; }
+    [ "$(most)" -le 2 ] && [ "$(grep -c - trace)" = 9 ] || complain "--jobserver: $(most) at once, $(grep -c - trace) in all"
+fi
+
 # A record is answered while its pipe is open.
 mkfifo in
 timeout -k 5 60 "$PARMAP" call ./call.so:copy in >out 2>err & started=$!
