@@ -1,4 +1,4 @@
-/* A pool's life: open and close without a trace, terminate, close with calls under way, half an open, memory. */
+/* A pool's life: terminate, close with calls under way, half an open, memory. */
 #include "tests/paths.h"
 
 #include <errno.h>
@@ -13,38 +13,6 @@
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
-
-/* ---- Again and again ---- */
-
-static size_t lines(const char *path)
-{
-    size_t n = 0;
-    FILE *file = fopen(path, "re");
-    assert_non_null(file);
-    for (int c; (c = getc(file)) != EOF;) n += c == '\n';
-    fclose(file);
-    return n;
-}
-
-static void three_hundred_times(const struct pm_path *path)
-{
-    size_t fds = 0, threads = 0, maps = 0;
-    int times = path->bit == PM_ON_ZMQ ? 60 : 300;
-    for (int i = 0; i < times; i++) {
-        pmap_pool *pool = pm_path_open(path, 2);
-        if (i % 10 == 0) EXPECT(pm_small_map(pool), 0);
-        if (i % 3) pm_path_close(pool);
-        else EXPECT(pmap_pool_terminate(pool, 0), 0);
-        if (i == 10) { /* what a C library or an OpenMP runtime sets up once is there by now */
-            fds = pm_test_entries("/proc/self/fd");
-            threads = pm_test_entries("/proc/self/task");
-            maps = lines("/proc/self/maps");
-        }
-    }
-    assert_int_equal(pm_test_entries("/proc/self/fd"), fds);
-    assert_int_equal(pm_test_entries("/proc/self/task"), threads);
-    assert_in_range(lines("/proc/self/maps"), maps - 4, maps + 4); /* malloc's own come and go */
-}
 
 static void workers_end_with_the_pool(const struct pm_path *path)
 {
@@ -352,7 +320,6 @@ static void workers_see_what_is_allocated_later(const struct pm_path *path)
 }
 
 static const struct pm_path_test tests[] = {
-    {"300 times", three_hundred_times, PM_ON_ALL},
     {"workers end with the pool", workers_end_with_the_pool, PM_ON_PROCESSES},
     {"two pools", two_pools, PM_ON_ALL},
     {"terminate ends calls", terminate_ends_calls, PM_ON_ALL},
