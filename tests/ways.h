@@ -73,6 +73,21 @@ static inline void by_ill(void) { raise(SIGILL); }
 static inline void by_exit(void) { exit(0); }
 static inline void by_exit_now(void) { _exit(1); }
 static inline void by_thread_exit(void) { pthread_exit(NULL); }
+
+static inline void *stay(void *unused)
+{
+    (void)unused;
+    for (;;) pause();
+    return NULL;
+}
+
+static inline void by_thread_exit_beside_another(void) /* which would keep the process alive */
+{
+    pthread_t other;
+    if (pthread_create(&other, NULL, stay, NULL)) _exit(95);
+    pthread_exit(NULL);
+}
+
 static inline void by_kill(void) { kill(getpid(), SIGKILL); }
 static inline void by_stop(void) { raise(SIGSTOP); }
 
@@ -109,6 +124,7 @@ static const struct way {
     {"exit(0)", by_exit, PMAP_CAUSE_EXIT, 0, 0},
     {"_exit(1)", by_exit_now, PMAP_CAUSE_EXIT, 1, 0},
     {"pthread_exit", by_thread_exit, PMAP_CAUSE_EXIT, 0, 0},
+    {"pthread_exit beside a thread", by_thread_exit_beside_another, PMAP_CAUSE_EXIT, 0, 0},
     {"SIGKILL", by_kill, PMAP_CAUSE_SIGNAL, SIGKILL, 0},
     {"SIGSTOP", by_stop, PMAP_CAUSE_TIMEOUT, 0, 0.05},
     {"endless loop", by_loop, PMAP_CAUSE_TIMEOUT, 0, 0.05},

@@ -3,6 +3,7 @@
 #include "workers/worker.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -108,6 +109,15 @@ static void loop(struct pm_worker *me)
     }
 }
 
+/* pthread_exit() in a function or hook would leave the process to the other threads in it, which the function, OpenMP or libzmq has started: a
+ * worker that never answers, and that nobody sees to have died. */
+static void ended_by_caller(void *unused)
+{
+    (void)unused;
+    pm_tenure_flush();
+    _exit(0);
+}
+
 _Noreturn void pm_worker_main(struct pm_board *board, unsigned index, pid_t parent)
 {
     struct pm_worker me;
@@ -115,6 +125,7 @@ _Noreturn void pm_worker_main(struct pm_board *board, unsigned index, pid_t pare
     settle_in(board, index, parent);
     supervisor = parent;
     pm_worker_init(&me, board, index);
+    pthread_cleanup_push(ended_by_caller, NULL);
     pm_tenure_begin(&me);
 #ifdef HAVE_ZMQ
     if (board->zmq[0]) pm_zmq_serve(&me);
@@ -122,4 +133,5 @@ _Noreturn void pm_worker_main(struct pm_board *board, unsigned index, pid_t pare
 #endif
         loop(&me);
     pm_tenure_end(&me);
+    pthread_cleanup_pop(0);
 }

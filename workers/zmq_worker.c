@@ -157,23 +157,6 @@ static uint32_t run_around(struct pm_worker *me, struct pm_job *job, uint64_t lo
     return at;
 }
 
-/* pthread_exit() would leave libzmq's thread behind, and with it a worker that never answers. */
-static void ended_by_function(void *unused)
-{
-    (void)unused;
-    pm_tenure_flush();
-    _exit(0);
-}
-
-static uint32_t run_chunk(struct pm_worker *me, struct pm_job *job, uint64_t lo, const struct pm_frame *f, const uint32_t *skip)
-{
-    uint32_t reached;
-    pthread_cleanup_push(ended_by_function, NULL);
-    reached = run_around(me, job, lo, f, skip);
-    pthread_cleanup_pop(0);
-    return reached;
-}
-
 static void free_result(void *data, void *hint)
 {
     (void)hint;
@@ -245,7 +228,7 @@ static void do_chunk(struct serve *s, struct pm_frame *f, const uint32_t *skip, 
     me->run.in = in ? (const char *)((uintptr_t)in - lo * work->in_size) : NULL; /* the body counts from item 0 of the job */
     me->run.out = out ? (char *)((uintptr_t)out - lo * work->out_size) : NULL;
     int64_t start = pm_now();
-    uint32_t reached = run_chunk(me, job, lo, f, skip);
+    uint32_t reached = run_around(me, job, lo, f, skip);
     int64_t end = pm_now();
     check_descriptors(s);
     /* Before the answer: the next input may come to the same, warm memory. */
