@@ -178,11 +178,13 @@ void pm_futures_cancel(pmap_pool *pool)
 {
     struct pm_futures *f = pool->futures;
     pthread_mutex_lock(&f->lock);
-    for (uint32_t i = 0; f->desk && i < f->desk->high; i++) {
-        pmap_future *one = at(f, i);
-        if (!one || one->state != PM_PENDING || pm_task_cancel(f->desk->tasks, i, one->turn)) continue;
-        atomic_store(&f->desk->tasks->entry[i].doomed, one->turn); /* it runs: it may see that, and is not run again */
-    }
+    /* First all that has not begun: what runs and is told that it may end would make room for the next. */
+    for (int told = 0; told < 2; told++)
+        for (uint32_t i = 0; f->desk && i < f->desk->high; i++) {
+            pmap_future *one = at(f, i);
+            if (!one || one->state != PM_PENDING || pm_task_cancel(f->desk->tasks, i, one->turn) || !told) continue;
+            atomic_store(&f->desk->tasks->entry[i].doomed, one->turn); /* it runs: it may see that, and is not run again */
+        }
     if (f->desk) pm_event_notify(&f->desk->tasks->done, INT32_MAX);
     pthread_mutex_unlock(&f->lock);
 }

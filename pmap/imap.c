@@ -246,17 +246,19 @@ static struct item *take(pmap_stream *s)
 /* What has not begun never will; what runs stays in item[] until the stream is closed. */
 static void drop_all(pmap_stream *s)
 {
-    for (size_t i = 0; i < s->window; i++) {
-        pmap_future *f = s->item[i].future;
-        if (!f) continue;
-        struct pm_tasks *tasks = s->pool->futures->desk->tasks;
-        if (pm_task_cancel(tasks, f->entry, f->turn)) {
-            pm_future_drop(f);
-            s->item[i].future = NULL;
-        } else { /* it runs, or has: it may see that it is not wanted, and is not run again */
-            atomic_store(&tasks->entry[f->entry].doomed, f->turn);
+    /* First all that has not begun: what runs and is told that it may end would make room for the next. */
+    for (int told = 0; told < 2; told++)
+        for (size_t i = 0; i < s->window; i++) {
+            pmap_future *f = s->item[i].future;
+            if (!f) continue;
+            struct pm_tasks *tasks = s->pool->futures->desk->tasks;
+            if (pm_task_cancel(tasks, f->entry, f->turn)) {
+                pm_future_drop(f);
+                s->item[i].future = NULL;
+            } else if (told) { /* it runs, or has: it may see that it is not wanted, and is not run again */
+                atomic_store(&tasks->entry[f->entry].doomed, f->turn);
+            }
         }
-    }
     s->completed.ready = NULL;
     s->count = s->bytes = 0;
     s->ended = true;

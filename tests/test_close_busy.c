@@ -1,5 +1,6 @@
 /* A pool that ends while it has much to do: every call that comes too late is refused, large data in flight is finished
- * or dropped, and what has finished before costs no memory.  Closes as such are in test_close.c. */
+ * or dropped, what is queued is run by a close and by a terminate it is not; and what has finished before costs no
+ * memory.  Closes as such are in test_close.c. */
 #include "tests/futures.h"
 #include "tests/stream.h"
 
@@ -203,6 +204,75 @@ static void large_tasks(const struct pm_path *path)
     (void)munmap((void *)ran, sizeof *ran);
 }
 
+/* ---- Queued work ---- */
+
+static int count_task_in(_Atomic uint64_t *ran) { return atomic_fetch_add(ran, 1), 0; }
+
+static int count_task(pmap_task *task, const void *in, size_t bytes)
+{
+    (void)in, (void)bytes;
+    return count_task_in((_Atomic uint64_t *)pmap_task_arg(task));
+}
+
+/* All workers are held, or there is none but the caller: not one of the others has begun, and none ever will.  They are so many that those who
+ * are held notice the end before all of them have been taken back. */
+static void queued_is_not_run(const struct pm_path *path)
+{
+    _Atomic uint64_t *ran = shared_count();
+    pmap_pool *pool = pm_path_open(path, 2);
+    struct gate *g = new_gate(pool);
+    pmap_submit_options gated = with_arg(g), o = with_arg((void *)ran);
+    if (path->executor != PMAP_SERIAL) {
+        for (int i = 0; i < 2; i++) EXPECT(pmap_submit(pool, gate_fn, NULL, 0, &gated, NULL), 0);
+        await_inside(g, 2);
+    }
+    for (int i = 0; i < 20000; i++) EXPECT(pmap_submit(pool, count_task, NULL, 0, &o, NULL), 0);
+    EXPECT(pmap_pool_terminate(pool, 0), 0);
+    assert_int_equal(atomic_load(ran), 0);
+    (void)munmap((void *)ran, sizeof *ran);
+}
+
+/* The same with a stream that is given back. */
+struct counted {
+    struct hold *hold;
+    _Atomic uint64_t *ran;
+};
+
+static int count_or_hold(pmap_task *task, const void *in, size_t bytes)
+{
+    struct counted *c = pmap_task_arg(task);
+    struct hold *h = c->hold;
+    if (pmap_task_index(task) >= 2) return count_task_in(c->ran);
+    atomic_fetch_add(&h->begun, 1);
+    for (double end = seconds() + 20; !pmap_task_cancelled(task) && seconds() < end;) (void)poll(NULL, 0, 1);
+    return compute(task, in, bytes);
+}
+
+static bool two_have_begun(void *hold) { return atomic_load(&((struct hold *)hold)->begun) == 2; }
+
+static void queued_in_a_stream_is_not_run(const struct pm_path *path)
+{
+    enum { N = 20000 };
+    _Atomic uint64_t *ran = shared_count();
+    pmap_pool *pool = pm_path_open(path, 2);
+    struct counted *c = pmap_alloc(pool, sizeof *c);
+    struct numbers source = numbers(N);
+    pmap_stream_options o = PMAP_STREAM_OPTIONS_INIT;
+    assert_non_null(c);
+    *c = (struct counted){hold_new(pool, 0, 2), ran};
+    o.arg = c;
+    o.window = N;
+    pmap_stream *s = stream_open(pool, true, count_or_hold, pull_number, &source, &o);
+    for (double end = seconds() + 20; source.pulled < N && seconds() < end;)
+        EXPECT(pmap_stream_next(s, 0, NULL, NULL), PMAP_ETIMEDOUT);
+    assert_true(pm_test_wait_until(two_have_begun, c->hold, 10000));
+    pmap_stream_close(s);
+    assert_int_equal(atomic_load(ran), 0);
+    pm_path_close(pool);
+    assert_int_equal(atomic_load(ran), 0);
+    (void)munmap((void *)ran, sizeof *ran);
+}
+
 /* ---- Memory ---- */
 
 /* Results that are read and given back, and maps of private memory: the pool's memory is what it was. */
@@ -240,6 +310,8 @@ int main(void)
         {"too late", too_late, PM_ON_ALL},
         {"large maps", large_maps, PM_ON_ALL},
         {"large tasks", large_tasks, PM_ON_FUTURES},
+        {"queued work is not run", queued_is_not_run, PM_ON_FUTURES},
+        {"queued in a stream is not run", queued_in_a_stream_is_not_run, ON_HELD},
         {"finished work costs nothing", finished_work_costs_nothing, PM_ON_ALL},
     };
     return PM_PATHS_MAIN("close_busy", tests);
