@@ -301,6 +301,70 @@ static void one_another(const struct pm_path *path)
     }
 }
 
+/* ---- With large messages ---- */
+
+#define MIB ((size_t)1 << 20)
+enum { BLOCKS = 32 };
+
+struct large {
+    pmap_pool *pool;
+    char *in, *out;
+    int error;
+    atomic_bool done;
+};
+
+static int flip_block(pmap_task *task, const void *item, void *result)
+{
+    (void)task;
+    const uint64_t *from = item;
+    uint64_t *to = result;
+    for (size_t i = 0; i < MIB / 8; i++) to[i] = ~from[i];
+    return 0;
+}
+
+static void *map_large(void *arg)
+{
+    struct large *l = arg;
+    pmap_map_options o = PMAP_MAP_OPTIONS_INIT;
+    o.retries = 30;
+    o.chunk = 1;
+    l->error = pmap_map(l->pool, flip_block, l->in, BLOCKS, MIB, l->out, MIB, &o);
+    atomic_store(&l->done, true);
+    return NULL;
+}
+
+static bool is_mapped(void *arg) { return atomic_load(&((struct large *)arg)->done); }
+
+/* A message of 1 MiB takes longer than a kill takes to come: many end in the middle of one, in either direction. */
+static void a_large_message_in_flight(const struct pm_path *path)
+{
+    struct large l = {.pool = open_pool(path, 2)};
+    unsigned kills = 0, rounds = 0;
+    l.in = pm_path_alloc(path, l.pool, BLOCKS * MIB);
+    l.out = pm_path_alloc(path, l.pool, BLOCKS * MIB);
+    for (; rounds < 10 && kills < 20; rounds++) {
+        pthread_t thread;
+        for (size_t i = 0; i < BLOCKS; i++) memset(l.in + i * MIB, (int)(i + rounds), MIB);
+        memset(l.out, 0, BLOCKS * MIB);
+        atomic_store(&l.done, false);
+        assert_int_equal(pthread_create(&thread, NULL, map_large, &l), 0);
+        for (int k = 0; k < 10 && !is_mapped(&l); k++) {
+            pause_us((long)(dice() % 2000));
+            kills += kill_workers(l.pool, SIGKILL, false);
+        }
+        if (!pm_test_wait_until(is_mapped, &l, 30000)) fail_msg("%s: no end within 30 s", path->name);
+        pthread_join(thread, NULL);
+        EXPECT(l.error, 0);
+        for (size_t i = 0; i < BLOCKS * MIB; i++)
+            if ((unsigned char)(l.in[i] ^ l.out[i]) != 0xff) fail_msg("%s: byte %zu is wrong after %u kills", path->name, i, kills);
+    }
+    if (kills < rounds) fail_msg("%s: only %u kills in %u rounds", path->name, kills, rounds);
+    pm_path_free(path, l.pool, l.in);
+    pm_path_free(path, l.pool, l.out);
+    check_orderly(l.pool, path, "large messages");
+    check_close(l.pool, path, "large messages");
+}
+
 int main(void)
 {
     no_core();
@@ -312,6 +376,7 @@ int main(void)
         {"while closing", while_closing, PM_ON_PROCESSES},
         {"stopped while idle", stopped_while_idle, PM_ON_PROCESSES},
         {"one another", one_another, PM_ON_PROCESSES},
+        {"a large message in flight", a_large_message_in_flight, PM_ON_PROCESSES},
     };
     return PM_PATHS_MAIN("kill", tests);
 }
