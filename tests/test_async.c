@@ -328,11 +328,20 @@ static void wait_and_look(const struct pm_path *path)
     EXPECT(pmap_future_get(j.future, 0, NULL, NULL), PMAP_ETIMEDOUT);
     EXPECT(pmap_future_get(j.future, 0.005, NULL, NULL), PMAP_ETIMEDOUT);
     EXPECT(pmap_wait(&j.future, 1, PMAP_ALL, 0.005), PMAP_ETIMEDOUT);
+    pmap_completed *completed;
+    pmap_future *one;
+    EXPECT(pmap_as_completed(&j.future, 1, &completed), 0);
+    EXPECT(pmap_completed_next(completed, 0, &one), PMAP_ETIMEDOUT);
+    EXPECT(pmap_completed_next(completed, 0.005, &one), PMAP_ETIMEDOUT);
+    assert_null(one);
     assert_int_equal(pmap_future_cancel(j.future), 0); /* it cannot be */
     EXPECT(pmap_future_kill(j.future), PMAP_ENOTSUP);
     EXPECT_TEXT("a whole map cannot be ended");
     assert_null(pmap_future_failure(j.future));
     atomic_store(&h->go, 1);
+    EXPECT(pmap_completed_next(completed, 20, &one), 0);
+    assert_ptr_equal(one, j.future);
+    pmap_completed_free(completed);
     EXPECT(pmap_future_get(j.future, -1, NULL, NULL), 0);
     EXPECT(pmap_future_kill(j.future), 0);
     job_right(&j);

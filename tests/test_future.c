@@ -600,7 +600,7 @@ int main(void)
 {
     static const struct pm_path_test tests[] = {
         {"sizes", sizes, PM_ON_FUTURES},
-        {"a hundred mebibytes", a_hundred_mebibytes, PM_ON_SHM},
+        {"a hundred mebibytes", a_hundred_mebibytes, PM_ON_FUTURES},
         {"result too large", result_too_large, PM_ON_FUTURES},
         {"alignment", alignment, PM_ON_FUTURES},
         {"time-outs", time_outs, PM_ON_THREADS | PM_ON_SHM},

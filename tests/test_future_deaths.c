@@ -114,6 +114,76 @@ static void a_map_behind_a_task(const struct pm_path *path)
     pm_path_close(pool);
 }
 
+/* ---- A callback is told of every end ---- */
+
+struct told {
+    pmap_future *future;
+    int error;
+    pmap_cause cause;
+    unsigned calls;
+};
+
+static void tell(pmap_future *future, void *arg)
+{
+    struct told *t = arg;
+    t->calls++;
+    t->error = pmap_future_get(future, 0, NULL, NULL);
+    const pmap_failure *f = pmap_future_failure(future);
+    t->cause = f ? f->cause : 0;
+    pmap_future_free(future);
+}
+
+enum { GOOD, CODE, LARGE, CANCELLED, DEATH, TIMED_OUT, KILLED, ENDS };
+
+static int ends_so_fn(pmap_task *task, const void *in, size_t bytes)
+{
+    int how;
+    if (bytes != sizeof how) return 1;
+    memcpy(&how, in, sizeof how);
+    if (how == CODE) return 7;
+    if (how == LARGE) return pmap_task_result(task, 100000) ? 2 : 0;
+    if (how == DEATH) (void)raise(SIGSEGV);
+    while (how == TIMED_OUT) pause();
+    return how == KILLED ? gate_fn(task, in, bytes) : 0;
+}
+
+static void callbacks_of_failures(const struct pm_path *path)
+{
+    static const struct { int error; pmap_cause cause; } expected[ENDS] = {
+        [GOOD] = {0, 0}, [CODE] = {PMAP_EITEMS, PMAP_CAUSE_CODE}, [LARGE] = {PMAP_ETOOBIG, PMAP_CAUSE_SIZE},
+        [CANCELLED] = {PMAP_ECANCELLED, PMAP_CAUSE_CANCELLED}, [DEATH] = {PMAP_EITEMS, PMAP_CAUSE_SIGNAL},
+        [TIMED_OUT] = {PMAP_EITEMS, PMAP_CAUSE_TIMEOUT}, [KILLED] = {PMAP_ECANCELLED, PMAP_CAUSE_CANCELLED}};
+    int ends = path->executor == PMAP_PROCESSES ? ENDS : DEATH;
+    struct told told[ENDS] = {{0}};
+    pmap_pool *pool = pm_path_open(path, 1);
+    struct gate *g = new_gate(pool);
+    for (int how = 0; how < ends; how++) {
+        struct told *t = &told[how];
+        pmap_submit_options o = with_arg(g), gated = with_arg(g);
+        o.retries = 0;
+        o.timeout_s = how == TIMED_OUT ? 0.05 : 0;
+        o.done = tell;
+        o.done_arg = t;
+        atomic_store(&g->inside, 0);
+        atomic_store(&g->open, path->executor == PMAP_SERIAL);
+        pmap_future *before = how == CANCELLED ? give(pool, gate_fn, NULL, 0, &gated) : NULL;
+        t->future = give(pool, ends_so_fn, &how, sizeof how, &o);
+        if (how == CANCELLED) assert_int_equal(pmap_future_cancel(t->future), 1);
+        if (how == KILLED) {
+            await_inside(g, 1);
+            EXPECT(pmap_future_kill(t->future), 0);
+        }
+        for (double end = seconds() + LONG_S; !t->calls && seconds() < end;) assert_true(pmap_pool_poll(pool, 1) >= 0);
+        if (t->calls != 1 || t->error != expected[how].error || t->cause != expected[how].cause)
+            fail_msg("%s, end %d: %u calls, %d, cause %d", path->name, how, t->calls, t->error, (int)t->cause);
+        open_gate(g);
+        if (before) EXPECT(pmap_future_get(before, LONG_S, NULL, NULL), 0);
+        pmap_future_free(before);
+    }
+    pm_path_close(pool);
+    for (int how = 0; how < ends; how++) assert_int_equal(told[how].calls, 1);
+}
+
 /* ---- Kills that the program asks for ---- */
 
 static void kill_what_runs(const struct pm_path *path)
@@ -475,6 +545,7 @@ int main(void)
     static const struct pm_path_test tests[] = {
         {"every way of dying", every_way_of_dying, PM_ON_SHM},
         {"a map behind a task", a_map_behind_a_task, PM_ON_SHM},
+        {"callbacks of failures", callbacks_of_failures, PM_ON_FUTURES},
         {"kill what runs", kill_what_runs, PM_ON_SHM},
         {"kill races with the end", kill_races_with_the_end, PM_ON_SHM},
         {"timed out beside others", timed_out_beside_others, PM_ON_SHM},
