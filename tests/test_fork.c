@@ -325,6 +325,43 @@ static int a_pool_in_a_function(void *arg)
 static void a_pool_of_its_own_in_a_function(const struct pm_path *path) { application_on(path, a_pool_in_a_function,
                                                                                          20000); }
 
+static int twice_as_task(pmap_task *task, const void *in, size_t bytes)
+{
+    void *out = pmap_task_result(task, 4);
+    return out && bytes == 4 ? pm_twice(task, in, out) : 1;
+}
+
+static int pull_one_of_50(void *arg, const void **in, size_t *bytes)
+{
+    uint32_t *next = arg;
+    if (++*next > 50) return 0;
+    *in = next;
+    *bytes = 4;
+    return 1;
+}
+
+/* Futures, streams and maps as futures, where the channel has them. */
+static int small_tasks(pmap_pool *pool)
+{
+    uint32_t x = 21, y = 0, in[50], out[50], next = 0;
+    size_t bytes = 4;
+    pmap_future *f;
+    pmap_stream *s;
+    const void *result;
+    for (uint32_t i = 0; i < 50; i++) in[i] = i;
+    NEED(pmap_map_async(pool, pm_twice, in, 50, 4, out, 4, NULL, &f) == 0);
+    if (here->channel == PMAP_SHM) {
+        for (int i = 0; i < 20; i++) NEED(pmap_apply(pool, twice_as_task, &x, 4, &y, &bytes, NULL) == 0 && y == 42);
+        NEED(pmap_imap(pool, twice_as_task, pull_one_of_50, &next, NULL, &s) == 0);
+        for (uint32_t i = 1; i <= 50; i++) NEED(pmap_stream_next(s, -1, &result, &bytes) == 1 && *(const uint32_t *)result == 2 * i);
+        NEED(pmap_stream_next(s, -1, NULL, NULL) == 0);
+        pmap_stream_close(s);
+    }
+    NEED(pmap_future_get(f, 20, NULL, NULL) == 0 && out[49] == 98);
+    pmap_future_free(f);
+    return 0;
+}
+
 /* ---- SIGCHLD and wait() ---- */
 
 static int kill_one_and_go_on(pmap_pool *pool)
@@ -344,6 +381,7 @@ static int sigchld_ignored(void *arg)
     signal(SIGCHLD, SIG_IGN);
     pmap_pool *pool = open_pool(2);
     NEED(pool);
+    NEED(small_tasks(pool) == 0);
     int e = kill_one_and_go_on(pool);
     struct sigaction now;
     NEED(sigaction(SIGCHLD, NULL, &now) == 0 && now.sa_handler == SIG_IGN); /* the application's, untouched */
@@ -396,6 +434,7 @@ static int interrupted(void *arg)
     for (int i = 0; i < 10; i++) {
         pmap_pool *pool = open_pool(2);
         NEED(pool);
+        NEED(small_tasks(pool) == 0);
         NEED(kill_one_and_go_on(pool) == 0);
     }
     return 0;
@@ -483,6 +522,12 @@ static int close_everything(pmap_task *task, const void *item, void *result)
     return pm_twice(task, item, result);
 }
 
+static int close_everything_as_task(pmap_task *task, const void *in, size_t bytes)
+{
+    for (int fd = 0; fd < 1024; fd++) close(fd);
+    return twice_as_task(task, in, bytes);
+}
+
 static int functions_that_close_all(void *arg)
 {
     (void)arg;
@@ -493,6 +538,11 @@ static int functions_that_close_all(void *arg)
     for (uint32_t i = 0; i < N; i++) in[i] = i;
     NEED(pmap_map(pool, close_everything, in, N, 4, out, 4, NULL) == 0);
     for (uint32_t i = 0; i < N; i++) NEED(out[i] == 2 * i);
+    for (uint32_t i = 0, y; i < 20; i++) {
+        size_t bytes = sizeof y;
+        NEED(pmap_apply(pool, close_everything_as_task, &i, 4, &y, &bytes, NULL) == 0 && y == 2 * i);
+    }
+    NEED(small_tasks(pool) == 0);
     NEED(pm_small_map(pool) == 0);
     NEED(pmap_pool_close(pool) == 0);
     return 0;
@@ -532,7 +582,7 @@ static const struct pm_path_test tests[] = {
     {"a pool of its own in a function", a_pool_of_its_own_in_a_function, PM_ON_ALL},
     {"SIGCHLD is ignored", sigchld_is_ignored, PM_ON_ALL},
     {"the application waits for everything", the_application_waits_for_everything, PM_ON_PROCESSES},
-    {"a storm of signals", a_storm_of_signals, PM_ON_PROCESSES},
+    {"a storm of signals", a_storm_of_signals, PM_ON_ALL},
     {"descriptors 0 to 2 closed", descriptors_0_to_2_closed, PM_ON_ALL},
     {"keep_fds", keep_fds, PM_ON_PROCESSES},
     {"a function closes all descriptors", a_function_closes_all_descriptors, PM_ON_SHARED},

@@ -74,6 +74,16 @@ static int never_end(pmap_task *task, const void *item, void *result)
     return 0;
 }
 
+/* SIGTERM and all else that can be is blocked and ignored. */
+static int never_end_and_hear_nothing(pmap_task *task, const void *item, void *result)
+{
+    sigset_t all;
+    sigfillset(&all);
+    (void)signal(SIGTERM, SIG_IGN);
+    (void)pthread_sigmask(SIG_SETMASK, &all, NULL);
+    return never_end(task, item, result);
+}
+
 struct call {
     pmap_pool *pool;
     pmap_item_fn *function;
@@ -129,6 +139,7 @@ static void terminate_kills_what_does_not_end(const struct pm_path *path)
 {
     terminate_with(path, never_end, 0);
     terminate_with(path, never_end, 0.3);
+    terminate_with(path, never_end_and_hear_nothing, 0);
 }
 
 static void *close_it(void *arg)
