@@ -4,6 +4,8 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include "pmap/pool.h"
@@ -130,11 +132,53 @@ static void a_stolen_name(void **state)
     assert_int_equal(pmap_pool_close(s.pool), 0);
 }
 
+/* Another program of this user binds the name as well, which takes it from the pool, or tidies it away: workers that come later find the pool
+ * all the same. */
+static void bind_too(struct stranger *s)
+{
+    int zero = 0;
+    s->context = zmq_ctx_new();
+    s->socket = zmq_socket(s->context, ZMQ_ROUTER);
+    assert_non_null(s->socket);
+    assert_int_equal(zmq_setsockopt(s->socket, ZMQ_LINGER, &zero, sizeof zero), 0);
+    assert_int_equal(zmq_bind(s->socket, inside(s->pool)->board->zmq), 0);
+}
+
+static void tidy_away(struct stranger *s)
+{
+    char path[200];
+    (void)snprintf(path, sizeof path, "%s", inside(s->pool)->board->zmq + strlen("ipc://"));
+    assert_int_equal(unlink(path), 0);
+    *strrchr(path, '/') = 0;
+    assert_int_equal(rmdir(path), 0);
+}
+
+static void a_name_that_is_taken(void **state)
+{
+    (void)state;
+    struct stranger s = {.pool = open_pool(2)};
+    (void)map_and_count(&s);
+    for (int round = 0; round < 4; round++) {
+        int pids[2];
+        if (round % 2) tidy_away(&s);
+        else bind_too(&s);
+        (void)map_and_count(&s); /* who is connected stays so */
+        assert_int_equal(pmap_pool_pids(s.pool, pids, 2), 2);
+        for (int i = 0; i < 2; i++)
+            if (pids[i] > 0) (void)kill(pids[i], SIGKILL);
+        for (int i = 0; i < 5; i++) (void)map_and_count(&s);
+        if (round % 2 == 0) leave(&s);
+    }
+    (void)map_and_count(&s);
+    assert_int_equal(pmap_pool_close(s.pool), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_from_strangers),
         cmocka_unit_test(a_stolen_name),
+        cmocka_unit_test(a_name_that_is_taken),
     };
     return PM_TEST_MAIN("zmq_strangers", tests);
 }

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "shm/fd.h"
@@ -22,6 +21,7 @@
 #define MS INT64_C(1000000)
 #define TICK_MS 10                  /* between two looks at the words while nothing arrives */
 #define CHECK_NS (20 * MS)          /* between two looks at the supervisor */
+#define NAME_NS (200 * MS)          /* between two looks at the socket's name */
 #define PROBE_NS (100 * MS)         /* silence after which a worker is sent a probe; doubles */
 #define CHUNK_BYTES ((size_t)1 << 20)
 #define LEND_BYTES ((size_t)64 << 10) /* parts from this size on are sent from the caller's memory, without a copy */
@@ -47,18 +47,6 @@ struct call {
 
 /* ---- Open and close ---- */
 
-static const char *path_of(const struct pm_board *board) { return board->zmq + sizeof "ipc://" - 1; }
-
-void pm_zmq_remove(struct pm_board *board)
-{
-    char directory[sizeof board->zmq];
-    if (!board->zmq[0]) return;
-    (void)unlink(path_of(board));
-    (void)snprintf(directory, sizeof directory, "%s", path_of(board));
-    *strrchr(directory, '/') = 0;
-    (void)rmdir(directory);
-}
-
 int pm_zmq_open(struct pm_processes *p)
 {
     const char *base = getenv("TMPDIR");
@@ -73,14 +61,6 @@ int pm_zmq_open(struct pm_processes *p)
     if (!base || base[0] != '/' || strlen(base) > 70) base = "/tmp";
     (void)snprintf(p->board->zmq, sizeof p->board->zmq, "ipc://%.70s/pmap-%016llx/s", base, (unsigned long long)p->board->zmq_nonce);
     return 0;
-}
-
-int pm_zmq_make(struct pm_board *board)
-{
-    char directory[sizeof board->zmq];
-    (void)snprintf(directory, sizeof directory, "%s", path_of(board));
-    *strrchr(directory, '/') = 0;
-    return mkdir(directory, 0700) < 0 ? -errno : 0; /* so nobody else can connect; exclusive, so nobody else has made it */
 }
 
 void pm_zmq_abandon(struct pm_processes *p)
@@ -137,6 +117,7 @@ static int bind_socket(struct pm_processes *p)
         return e;
     }
     z->socket = socket;
+    pm_zmq_note_name(z, p->board);
     atomic_store(&p->board->zmq_bound, 1);
     pm_board_wake_all(p->board);
     return 0;
@@ -462,6 +443,24 @@ static void look(struct call *c, int64_t now)
     }
 }
 
+/* Has somebody taken the socket's name?  Workers that have come since are with him, or with nobody: who has not said HELLO is ended, and the
+ * one that takes its place comes here.  The rest do not need the name. */
+static void keep_name(struct call *c, int64_t now)
+{
+    struct pm_zmq *z = c->z;
+    struct pm_board *board = c->p->board;
+    if (now < z->name_at) return;
+    z->name_at = now + NAME_NS;
+    if (pm_zmq_has_name(z, board)) return;
+    (void)pm_zmq_make(board); /* that may be gone, too */
+    if (PM_ZMQ_AGAIN(pm_libzmq.bind(z->socket, board->zmq)) < 0) return;
+    pm_zmq_note_name(z, board);
+    for (unsigned s = 0; s < board->workers; s++) {
+        uint32_t owner = pm_owner(s, atomic_load(&board->slot[s].gen));
+        if (z->peer[s].owner != owner) end_worker(c->p, owner);
+    }
+}
+
 static void read_round(struct call *c)
 {
     while (!pm_round_read(c->job, atomic_load(c->job->head), &c->v)) continue;
@@ -505,6 +504,7 @@ static int carry(struct call *c)
         if (busy) c->out_ns += now - t;
         uint64_t deaths = atomic_load(&board->deaths);
         if (deaths != c->deaths || now - looked >= TICK_MS * MS) look(c, looked = now);
+        keep_name(c, now);
         c->deaths = deaths;
         t = pm_now();
         advance(c);

@@ -5,6 +5,7 @@
 #define PM_WORKERS_ZMQ_H
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include "workers/board.h"
 #include "workers/frame.h"
@@ -36,6 +37,9 @@ struct pm_zmq {
     void *context, *socket;
     struct pm_zmq_peer *peer; /* one a slot */
     uint32_t *suspect;        /* of each chunk of the round that was given back; see PM_OFFSET_KEPT */
+    dev_t device;             /* of the file that is the socket's name: see zmq_name.c */
+    ino_t inode;
+    int64_t name_at;          /* when to look again whether it still is */
     _Atomic uint32_t lent;    /* parts that libzmq still has in the caller's memory */
     _Atomic uint64_t dropped; /* messages that were nobody's answer to anything: garbage, late, twice */
 };
@@ -64,6 +68,9 @@ void pm_zmq_close(struct pm_processes *p);   /* safe after a failed open, and wh
 void pm_zmq_abandon(struct pm_processes *p); /* in a forked child: frees its memory, touches no socket and no file */
 void pm_zmq_bye(struct pm_processes *p);     /* the pool is ending: tells workers that wait; never blocks */
 void pm_zmq_remove(struct pm_board *board);  /* the socket file and its directory; any process */
+
+void pm_zmq_note_name(struct pm_zmq *z, const struct pm_board *board);      /* just bound */
+bool pm_zmq_has_name(const struct pm_zmq *z, const struct pm_board *board); /* still? */
 
 /* A worker's loop; returns when the pool ends. */
 void pm_zmq_serve(struct pm_worker *me);
