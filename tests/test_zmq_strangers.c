@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -173,12 +175,65 @@ static void a_name_that_is_taken(void **state)
     assert_int_equal(pmap_pool_close(s.pool), 0);
 }
 
+/* A message that is larger than any of the pool's may be: its sender is cut off by what the first bytes announce, and nothing is allocated for it. */
+static bool cut_off(void *arg)
+{
+    zmq_msg_t event;
+    (void)zmq_msg_init(&event);
+    bool came = zmq_msg_recv(&event, arg, ZMQ_DONTWAIT) >= 0;
+    (void)zmq_msg_close(&event);
+    return came;
+}
+
+static void a_message_that_is_too_large(void **state)
+{
+    (void)state;
+    struct stranger s = {.pool = open_pool(2)};
+    size_t bytes = PM_ZMQ_LARGEST + 1;
+    zmq_msg_t message;
+    (void)map_and_count(&s);
+    connect_as(&s, "large", 5);
+    void *large = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), *monitor = zmq_socket(s.context, ZMQ_PAIR);
+    assert_true(large != MAP_FAILED && monitor);
+    assert_int_equal(zmq_socket_monitor(s.socket, "inproc://monitor", ZMQ_EVENT_DISCONNECTED), 0);
+    assert_int_equal(zmq_connect(monitor, "inproc://monitor"), 0);
+    assert_int_equal(zmq_msg_init_data(&message, large, bytes, NULL, NULL), 0);
+    assert_true(zmq_msg_send(&message, s.socket, 0) >= 0);
+    assert_true(pm_test_wait_until(cut_off, monitor, 10000));
+    for (int i = 0; i < 5; i++) (void)map_and_count(&s);
+    assert_int_equal(zmq_socket_monitor(s.socket, NULL, 0), 0);
+    zmq_close(monitor);
+    leave(&s);
+    (void)munmap(large, bytes);
+    assert_int_equal(pmap_pool_close(s.pool), 0);
+}
+
+/* The way to the socket is open to this user alone. */
+static void other_users_have_no_way_in(void **state)
+{
+    (void)state;
+    pmap_pool *pool = open_pool(1);
+    struct stranger s = {.pool = pool};
+    struct stat status;
+    char path[200];
+    (void)map_and_count(&s);
+    (void)snprintf(path, sizeof path, "%s", inside(pool)->board->zmq + strlen("ipc://"));
+    *strrchr(path, '/') = 0;
+    assert_int_equal(lstat(path, &status), 0);
+    assert_true(S_ISDIR(status.st_mode));
+    assert_int_equal(status.st_mode & 0777, 0700);
+    assert_int_equal(status.st_uid, geteuid());
+    assert_int_equal(pmap_pool_close(pool), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_from_strangers),
         cmocka_unit_test(a_stolen_name),
         cmocka_unit_test(a_name_that_is_taken),
+        cmocka_unit_test(a_message_that_is_too_large),
+        cmocka_unit_test(other_users_have_no_way_in),
     };
     return PM_TEST_MAIN("zmq_strangers", tests);
 }
