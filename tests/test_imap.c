@@ -228,6 +228,48 @@ static void input_sizes(const struct pm_path *path)
     pm_path_close(pool);
 }
 
+static int pull_large(void *arg, const void **in, size_t *bytes)
+{
+    struct sized *s = arg;
+    if (s->pulled == 3) return 0;
+    memset(s->memory, 'a' + (int)s->pulled++, 100 * MIB);
+    *in = s->memory;
+    *bytes = 100 * MIB;
+    return 1;
+}
+
+static int copy_large(pmap_task *task, const void *in, size_t bytes)
+{
+    void *to = pmap_task_result(task, bytes);
+    if (to) memcpy(to, in, bytes);
+    return to ? 0 : 1;
+}
+
+static void a_hundred_mebibytes(const struct pm_path *path)
+{
+    pmap_pool *pool = pm_path_open(path, 2);
+    struct sized source = {.memory = malloc(100 * MIB)};
+    char *want = malloc(100 * MIB);
+    pmap_stream_options o = PMAP_STREAM_OPTIONS_INIT;
+    o.result_max = 100 * MIB;
+    o.window = 2;
+    assert_true(source.memory && want);
+    struct reader r = reader(stream_open(pool, true, copy_large, pull_large, &source, &o), true, 3);
+    while (r.handed < 3) {
+        const void *result;
+        size_t bytes;
+        EXPECT(pmap_stream_next(r.stream, 60, &result, &bytes), 1);
+        memset(want, 'a' + (int)came(&r), 100 * MIB);
+        assert_int_equal(bytes, 100 * MIB);
+        if (memcmp(result, want, bytes) != 0) fail_msg("item %zu is wrong", r.handed - 1);
+    }
+    read_end(&r);
+    reader_close(&r);
+    free(source.memory);
+    free(want);
+    pm_path_close(pool);
+}
+
 struct places {
     char *memory;
     size_t n, each, pulled;
@@ -665,6 +707,7 @@ static const struct pm_path_test tests[] = {
     {"endless source", endless_source, ON_STREAMS},
     {"window in bytes", window_in_bytes, ON_STREAMS},
     {"input sizes", input_sizes, ON_STREAMS},
+    {"a hundred mebibytes", a_hundred_mebibytes, ON_STREAMS},
     {"no copy in the arena", no_copy_in_the_arena, ON_STREAMS | PM_ON_COPY},
     {"source error", source_error, ON_STREAMS},
     {"failing items", failing_items, ON_STREAMS},
