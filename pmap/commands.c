@@ -26,6 +26,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "pmap/command_list.h"
 #include "pmap/pool.h"
 #include "shm/event.h"
 #include "shm/fd.h"
@@ -41,11 +42,6 @@
 #define KEEP_NS INT64_C(5000000) /* so long it is not told of an end while there is more to start, */
 #define KEEP 16u                 /* unless there are so many: it would take a CPU from what starts and runs */
 
-struct list {
-    pmap_command *first, *last;
-    size_t n;
-};
-
 struct place { /* of a command that runs */
     pmap_command *command; /* NULL = it is free */
     uint32_t turn;         /* counts its commands */
@@ -59,7 +55,7 @@ struct pmap_commands {
     int outside;      /* the same for who polls pmap_commands_fd() where there are spawners; negative = nobody does */
     pthread_mutex_t lock;
     pthread_cond_t told; /* for pmap_commands_next(); on the monotonic clock */
-    struct list queue, starting, running, ended; /* `starting`: being launched */
+    struct pm_command_list queue, starting, running, ended; /* `starting`: being launched */
     struct place *place;
     uint32_t places, free; /* `free`: the first of them; places = none */
     unsigned at_once;
@@ -78,22 +74,6 @@ struct pmap_commands {
     unsigned nthreads;
     pthread_t thread[MOST_SPAWNERS];
 };
-
-static void append(struct list *list, pmap_command *c)
-{
-    c->next = NULL;
-    c->previous = list->last;
-    *(list->last ? &list->last->next : &list->first) = c;
-    list->last = c;
-    list->n++;
-}
-
-static void unlink_from(struct list *list, pmap_command *c)
-{
-    *(c->previous ? &c->previous->next : &list->first) = c->next;
-    *(c->next ? &c->next->previous : &list->last) = c->previous;
-    list->n--;
-}
 
 /* ---- With the lock held ---- */
 
@@ -148,7 +128,7 @@ static void call_one(const pmap_commands *s)
 static void retire(pmap_commands *s, pmap_command *c)
 {
     c->epoll = -1; /* all its descriptors are closed */
-    append(&s->ended, c);
+    pm_command_append(&s->ended, c);
     if (s->keep_ns == INT64_MAX) s->keep_ns = pm_now() + KEEP_NS;
 }
 
@@ -166,7 +146,7 @@ static void move_on(pmap_commands *s, pmap_command *c)
         struct place *p = &s->place[c->place];
         *p = (struct place){.turn = p->turn + 1, .next = s->free};
         s->free = c->place;
-        unlink_from(&s->running, c);
+        pm_command_unlink(&s->running, c);
         retire(s, c);
     } else {
         if (pm_command_due(c) < s->due_ns) s->due_ns = pm_command_due(c);
@@ -196,7 +176,7 @@ static void admit(pmap_commands *s, pmap_command *c, unsigned cancels)
     if (cancels != s->cancels) pm_command_stop(c, PMAP_CAUSE_CANCELLED);
     for (int signal = 1; c->signals && signal <= 64; signal++)
         if (c->signals >> (signal - 1) & 1) (void)pm_command_send(c, signal);
-    append(&s->running, c);
+    pm_command_append(&s->running, c);
     int64_t due = pm_command_due(c);
     if (due >= s->due_ns) return;
     s->due_ns = due;
@@ -208,12 +188,12 @@ static void launch_one(pmap_commands *s)
 {
     pmap_command *c = s->queue.first;
     unsigned cancels = s->cancels;
-    unlink_from(&s->queue, c);
-    append(&s->starting, c);
+    pm_command_unlink(&s->queue, c);
+    pm_command_append(&s->starting, c);
     (void)pthread_mutex_unlock(&s->lock);
     (void)pm_command_launch(c, "pmap_commands_next"); /* an error stays in the command */
     (void)pthread_mutex_lock(&s->lock);
-    unlink_from(&s->starting, c);
+    pm_command_unlink(&s->starting, c);
     admit(s, c, cancels);
 }
 
@@ -383,7 +363,7 @@ int pmap_commands_add(pmap_commands *s, const pmap_command_options *options, siz
     c->fed = true; /* nobody can give it more */
     (void)pthread_mutex_lock(&s->lock);
     error = make_places(s);
-    if (!error) append(&s->queue, c);
+    if (!error) pm_command_append(&s->queue, c);
     if (!error && room(s)) {
         if (s->nthreads) call_one(s);
         else launch_one(s);
@@ -459,7 +439,7 @@ int pmap_commands_next(pmap_commands *s, double timeout_s, pmap_command **comman
     }
     if (!error && s->ended.first) {
         *command = s->ended.first;
-        unlink_from(&s->ended, *command);
+        pm_command_unlink(&s->ended, *command);
         if (!s->ended.first) s->keep_ns = INT64_MAX;
         pm_command_deliver(*command);
     }
@@ -509,7 +489,7 @@ size_t pmap_commands_count(pmap_commands *s)
 static void unqueue(pmap_commands *s)
 {
     for (pmap_command *c; (c = s->queue.first);) {
-        unlink_from(&s->queue, c);
+        pm_command_unlink(&s->queue, c);
         pm_command_fail(c, pm_error(PMAP_ECANCELLED, "'%s' was cancelled before it was started",
                                     c->plan->each[0].shell ? c->plan->each[0].shell : c->plan->each[0].argv[0]));
         retire(s, c);
@@ -555,10 +535,10 @@ int pmap_commands_cancel(pmap_commands *s)
     return 0;
 }
 
-static void free_all(struct list *list)
+static void free_all(struct pm_command_list *list)
 {
     for (pmap_command *c; (c = list->first);) {
-        unlink_from(list, c);
+        pm_command_unlink(list, c);
         pm_command_free(c);
     }
 }
