@@ -65,6 +65,7 @@ struct pmap_command {
     int64_t watch_ns;     /* when the rest of them is to be put in; INT64_MAX = all are */
     bool more;            /* a step has stopped before all was read that was there: to be stepped again at once */
     uint32_t place;       /* in the table of commands.c */
+    bool alone;           /* its spawner waits for it, and nobody else moves it on; under the set's lock */
     uint64_t signals;     /* for it, while a spawner launches it: bit signal - 1; under the set's lock */
     pmap_command *next, *previous; /* in a list of commands.c */
 
@@ -86,6 +87,9 @@ void pm_command_deliver(pmap_command *command); /* gives options->output what th
 int64_t pm_command_due(const pmap_command *command); /* when to step at the latest, whatever descriptors say */
 /* Sleeps until there is something to do, or end_ns; INT64_MAX = no limit. */
 void pm_command_pause(pmap_command *command, int64_t end_ns);
+/* Sleeps for a while, and not beyond due_ns: has the process ended?  Knows no command, which another thread may change
+ * meanwhile: its pidfd stays open. */
+bool pm_command_ends_soon(int pidfd, int64_t due_ns);
 /* From now on an event with this key, when there is something to do, or pm_command_due() says when to look. */
 void pm_command_watch(pmap_command *command, int epoll, uint64_t key, bool lazily); /* what it writes only when it has not ended soon */
 void pm_command_shut(pmap_command *command, int *fd);

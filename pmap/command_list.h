@@ -26,4 +26,12 @@ static inline void pm_command_unlink(struct pm_command_list *list, pmap_command 
     list->n--;
 }
 
+static inline void pm_command_free_all(struct pm_command_list *list)
+{
+    for (pmap_command *c; (c = list->first);) {
+        pm_command_unlink(list, c);
+        pm_command_free(c);
+    }
+}
+
 #endif

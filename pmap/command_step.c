@@ -34,7 +34,8 @@
 #define PIPE_LARGE (256 << 10)    /* a tenth less CPU time to feed wc; 1 MiB is no better */
 #define A_STEP ((size_t)1 << 20)  /* bytes a stream in one step: then time-outs have their turn */
 #define LOOK_NS INT64_C(10000000) /* how often to look at most, where nothing tells */
-#define BRIEF_NS INT64_C(3000000) /* a command that ends before is read when it has: its pipes need no watching */
+#define BRIEF_NS INT64_C(3000000) /* a command that ends before is read when it has: its pipes need no watching, nor does
+                                   * the end itself where its spawner stays for so long */
 #define SCAN_NS INT64_C(50000000) /* the same for /proc */
 #define PIDFD 3                   /* waitid()'s P_PIDFD, which older headers lack */
 
@@ -394,6 +395,14 @@ void pm_command_pause(pmap_command *c, int64_t end_ns)
     struct timespec t = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
     (void)ppoll(c->polls, polled(c), left == INT64_MAX ? NULL : &t,
                 NULL); /* a signal: the caller looks and comes back */
+}
+
+bool pm_command_ends_soon(int pidfd, int64_t due_ns)
+{
+    struct pollfd ended = {pidfd, POLLIN, 0};
+    int64_t left = due_ns - pm_now();
+    struct timespec t = {.tv_nsec = left < 0 ? 0 : left < BRIEF_NS ? (long)left : (long)BRIEF_NS};
+    return ppoll(&ended, 1, &t, NULL) > 0;
 }
 
 int pm_command_end(pmap_command *c, int64_t limit_ns)

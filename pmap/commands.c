@@ -4,9 +4,10 @@
  *     queue -> launch, in the caller's thread or a spawner's -> running -> ended -> handed back
  *
  * Spawners: a start keeps its thread waiting until the kernel has begun the program, so one thread starts one command
- * after the other however many CPUs there are.  A spawner that has nothing to start waits for events: who learns of an
- * end starts the next command itself, and nobody else has to be woken for that.  Events are edges, so each wakes one
- * thread.  pmap_commands_next() is told of ends, a few at a time while there is more to start; it waits for events
+ * after the other however many CPUs there are.  Where all places are taken a spawner stays with the command that it has
+ * started, for 3 ms at most: a short one costs no more switches between threads than posix_spawn() and waitpid() do.
+ * Else it waits for events: who learns of an end starts the next command itself, and nobody else has to be woken for
+ * that.  Events are edges, so each wakes one thread.  pmap_commands_next() is told of ends, a few at a time while there is more to start; it waits for events
  * itself where there is no spawner, or where all of them are in launches, which may block (a redirection to a FIFO).
  *
  * `lock` guards everything here but the epoll wait and the launch itself; a command that is being launched
@@ -60,6 +61,7 @@ struct pmap_commands {
     uint32_t places, free; /* `free`: the first of them; places = none */
     unsigned at_once;
     unsigned watching; /* threads that wait for events */
+    unsigned alone;    /* spawners that wait for the command that they have just started, and for nothing else */
     unsigned cancels; /* how often all was cancelled */
     int64_t due_ns;   /* no running command is due earlier; INT64_MAX = none is */
     int64_t keep_ns;  /* when ends that were not told are to be told; INT64_MAX = all were */
@@ -140,9 +142,11 @@ static void tell_ends(pmap_commands *s)
     poke(s->outside);
 }
 
-static void move_on(pmap_commands *s, pmap_command *c)
+/* True when it is over, and may be gone as soon as the lock is. */
+static bool move_on(pmap_commands *s, pmap_command *c)
 {
-    if (pm_command_step(c)) {
+    bool over = pm_command_step(c);
+    if (over) {
         struct place *p = &s->place[c->place];
         *p = (struct place){.turn = p->turn + 1, .next = s->free};
         s->free = c->place;
@@ -152,12 +156,38 @@ static void move_on(pmap_commands *s, pmap_command *c)
         if (pm_command_due(c) < s->due_ns) s->due_ns = pm_command_due(c);
         s->fresh |= c->fresh;
     }
+    return over;
 }
 
 static void event(pmap_commands *s, uint64_t key)
 {
     const struct place *p = &s->place[(uint32_t)key];
-    if (p->command && p->turn == key >> 32) move_on(s, p->command); /* else it has ended meanwhile */
+    if (p->command && p->turn == key >> 32) (void)move_on(s, p->command); /* else it has ended meanwhile */
+}
+
+/* May the spawner that has started it wait for this one alone?  Most commands end soon, and this way it costs no event
+ * set and wakes nobody else.  Not while a place is free, as who fills it is looked for among those that wait for
+ * events; nor where others run whose events nobody would see. */
+static bool may_stay(const pmap_commands *s, const pmap_command *c)
+{
+    if (!s->nthreads || s->rationed || c->count != 1 || c->member[0].pidfd < 0 || c->fd[0] >= 0) return false;
+    return s->watching || (s->running.n == s->alone && s->starting.n + s->running.n + 1 >= s->at_once);
+}
+
+/* Waits for a while; true when it is over.  Comes and goes with the lock.  Nobody else steps it meanwhile, so it stays
+ * in its place, and its pidfd open; it may be sent signals. */
+static bool stay(pmap_commands *s, pmap_command *c)
+{
+    int pidfd = c->member[0].pidfd;
+    int64_t due = pm_command_due(c);
+    c->alone = true;
+    s->alone++;
+    (void)pthread_mutex_unlock(&s->lock);
+    bool ended = pm_command_ends_soon(pidfd, due);
+    (void)pthread_mutex_lock(&s->lock);
+    s->alone--;
+    c->alone = false;
+    return ended && move_on(s, c);
 }
 
 /* Takes in what was launched; `cancels` as it was before. */
@@ -171,12 +201,16 @@ static void admit(pmap_commands *s, pmap_command *c, unsigned cancels)
     c->place = s->free;
     s->free = p->next;
     p->command = c;
+    uint64_t key = (uint64_t)p->turn << 32 | c->place;
+    bool alone = may_stay(s, c);
     /* Without spawners the program may sleep at the set's descriptor, and then nobody looks when it is due. */
-    pm_command_watch(c, s->epoll, (uint64_t)p->turn << 32 | c->place, s->nthreads > 0);
+    if (!alone) pm_command_watch(c, s->epoll, key, s->nthreads > 0);
     if (cancels != s->cancels) pm_command_stop(c, PMAP_CAUSE_CANCELLED);
     for (int signal = 1; c->signals && signal <= 64; signal++)
         if (c->signals >> (signal - 1) & 1) (void)pm_command_send(c, signal);
     pm_command_append(&s->running, c);
+    if (alone && stay(s, c)) return;
+    if (alone) pm_command_watch(c, s->epoll, key, false); /* which tells of what has happened before, too */
     int64_t due = pm_command_due(c);
     if (due >= s->due_ns) return;
     s->due_ns = due;
@@ -202,9 +236,10 @@ static void sweep(pmap_commands *s, int64_t now)
 {
     s->due_ns = INT64_MAX;
     for (pmap_command *c = s->running.first, *next; c; c = next) {
-        int64_t due = pm_command_due(c);
         next = c->next;
-        if (due <= now) move_on(s, c);
+        if (c->alone) continue; /* its spawner looks itself when it is due */
+        int64_t due = pm_command_due(c);
+        if (due <= now) (void)move_on(s, c);
         else if (due < s->due_ns) s->due_ns = due;
     }
 }
@@ -397,7 +432,7 @@ static void deliver(pmap_commands *s)
             bool full = c->full;
             next = c->next;
             pm_command_deliver(c);
-            if (full) move_on(s, c); /* there is room for more of it now */
+            if (full) (void)move_on(s, c); /* there is room for more of it now */
         }
     }
 }
@@ -535,14 +570,6 @@ int pmap_commands_cancel(pmap_commands *s)
     return 0;
 }
 
-static void free_all(struct pm_command_list *list)
-{
-    for (pmap_command *c; (c = list->first);) {
-        pm_command_unlink(list, c);
-        pm_command_free(c);
-    }
-}
-
 int pmap_commands_close(pmap_commands *s)
 {
     int error = 0;
@@ -562,9 +589,9 @@ int pmap_commands_close(pmap_commands *s)
         if (pm_command_end(c, END_NS) != 0)
             error = pm_error(PMAP_ESYSTEM, "pmap_commands_close: the kernel has not ended process %ld within 10 s",
                              (long)c->member[0].pid);
-    free_all(&s->queue);
-    free_all(&s->running);
-    free_all(&s->ended);
+    pm_command_free_all(&s->queue);
+    pm_command_free_all(&s->running);
+    pm_command_free_all(&s->ended);
     let_go(s);
     return error;
 }
