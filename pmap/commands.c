@@ -417,7 +417,7 @@ static int wait_for_spawners(pmap_commands *s, int64_t end_ns)
     bool sure = s->watching && s->queue.n == 0 && s->starting.n == 0 && end_ns == INT64_MAX; /* they will stay there */
     struct timespec t = {.tv_sec = (time_t)(until / 1000000000), .tv_nsec = (long)(until % 1000000000)};
     s->waiting = true;
-    int late = sure ? pthread_cond_wait(&s->told, &s->lock) : pthread_cond_timedwait(&s->told, &s->lock, &t);
+    int late = until <= now ? ETIMEDOUT : sure ? pthread_cond_wait(&s->told, &s->lock) : pthread_cond_timedwait(&s->told, &s->lock, &t);
     s->waiting = false;
     if (s->error) return s->error;
     return late && !s->watching && !s->ended.first ? wait_some(s, until + TICK < end_ns ? until + TICK : end_ns) : 0;
