@@ -126,13 +126,17 @@ static const int heard[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP};
 
 static int open_signals(sigset_t *before)
 {
-    sigset_t set;
+    sigset_t set, children;
     struct sigaction old;
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof heard / sizeof *heard; i++)
         /* What the program was started to ignore (nohup, a shell's background job) stays ignored. */
         if (sigaction(heard[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaddset(&set, heard[i]);
     (void)sigprocmask(SIG_BLOCK, &set, before);
+    /* Nobody hears SIGCHLD, but this thread would be woken for each to find that out. */
+    sigemptyset(&children);
+    sigaddset(&children, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &children, NULL);
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
