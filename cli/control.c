@@ -13,6 +13,8 @@
 
 #define LOOK_S 0.1        /* how often a load, memory or a file with a number of jobs is looked at */
 #define FILE_S 1.0
+#define AHEAD 64u
+#define AHEAD_BYTES ((size_t)1 << 20)
 #define MEDIAN_FROM 3u
 #define SHARE_FROM 3u     /* jobs that must have ended before a share of them says anything */
 
@@ -36,7 +38,8 @@ int control_begin(struct run *r)
     unsigned asked = batch_jobs(b->jobs, r->cpus);
     if (asked > r->possible) complain("-j %s: %u at once is what the limits of open files and of processes allow", b->jobs, r->possible);
     bool slots = b->pin || (r->words && template_uses_slot(r->words)) || (r->tag && template_uses_slot(r->tag));
-    r->one_by_one = slots || b->filter || b->delay > 0 || b->load > 0 || b->memfree > 0 || b->timeout.percent || b->halt != HALT_NEVER;
+    r->one_by_one = slots || b->filter || b->delay > 0 || b->load > 0 || b->memfree > 0 || b->timeout.percent ||
+                    b->ask || b->trace || b->halt != HALT_NEVER;
     if (slots && !(r->slots = calloc(RUN_SLOTS, 1))) {
         complain("not enough memory");
         return -1;
@@ -112,11 +115,20 @@ static uint64_t memory_available(void)
     return kib ? kib * 1024 : UINT64_MAX;
 }
 
+/* Jobs that wait in the set for a place, so that a place that becomes free is filled without this thread, which then
+ * learns of many ends at once.  Few until one has ended: it may tell that the others are not to be begun, and of large
+ * ones, which are memory. */
+static size_t ahead(const struct run *r)
+{
+    size_t few = r->at_once < AHEAD ? r->at_once : AHEAD;
+    if (r->one_by_one) return 0;
+    return r->done && r->set_bytes < AHEAD_BYTES ? AHEAD : few;
+}
+
 bool control_room(struct run *r, double now, double *again)
 {
     const struct batch *b = r->batch;
-    size_t ahead = r->one_by_one ? 0 : r->at_once < 64 ? r->at_once : 64;
-    if (r->in_set >= r->at_once + ahead) return false;
+    if (r->in_set >= r->at_once + ahead(r)) return false;
     if (b->delay > 0 && now < r->last_start + b->delay) {
         *again = r->last_start + b->delay;
         return false;

@@ -63,11 +63,10 @@ static int make_tag(struct run *r, struct job *job, const struct args *args)
 
 static int make(struct run *r, const struct args *args, struct job *job)
 {
-    size_t bytes;
-    int error = template_fill(r->words, args, job->seq, job->slot, &job->argv, &bytes);
+    int error = template_fill(r->words, args, job->seq, job->slot, &job->argv, &job->bytes);
     if (error) return -1;
-    if (r->batch->most_chars && bytes > r->most_bytes) {
-        complain("job %zu: its command line has %zu bytes; at most %zu are possible", job->seq, bytes, r->most_bytes);
+    if (r->batch->most_chars && job->bytes > r->most_bytes) {
+        complain("job %zu: its command line has %zu bytes; at most %zu are possible", job->seq, job->bytes, r->most_bytes);
         return -1;
     }
     return r->tag ? make_tag(r, job, args) : 0;
@@ -78,10 +77,10 @@ static int from_log(struct run *r, struct job *job)
 {
     const char *line;
     if (journal_failed(r->journal, &r->log_at, &job->seq, &line) == 0) return 0;
-    size_t bytes = strlen(line) + 1;
-    job->argv = malloc(2 * sizeof *job->argv + bytes);
+    job->bytes = strlen(line) + 1;
+    job->argv = malloc(2 * sizeof *job->argv + job->bytes);
     if (!job->argv) return -1;
-    job->argv[0] = memcpy(job->argv + 2, line, bytes);
+    job->argv[0] = memcpy(job->argv + 2, line, job->bytes);
     job->argv[1] = NULL;
     return 1;
 }
@@ -203,6 +202,7 @@ int job_start(struct run *r, struct job *job)
         return -1;
     }
     r->in_set++;
+    r->set_bytes += job->bytes;
     return 0;
 }
 
@@ -257,6 +257,7 @@ int job_ended(struct run *r, pmap_command *command)
     int error = pmap_command_check(command);
     (void)pmap_command_status(command, -1, &status);
     r->in_set--;
+    r->set_bytes -= job->bytes;
     if (error && error != PMAP_ESTATUS && error != PMAP_ECANCELLED) {
         progress_hide(r);
         complain("job %zu: %s", job->seq, pmap_error());

@@ -59,7 +59,8 @@ void progress_show(struct run *r, double now, bool last)
     int n = all ? snprintf(text, sizeof text, "%zu of %zu done (%.0f %%)", r->done, all, 100 * share)
                 : snprintf(text, sizeof text, "%zu done", r->done);
     if (failed) n += snprintf(text + n, sizeof text - (size_t)n, ", %zu failed", failed);
-    if (b->progress) n += snprintf(text + n, sizeof text - (size_t)n, ", %zu begun and not ended, %u at once", r->in_set, r->at_once);
+    if (b->progress) n += snprintf(text + n, sizeof text - (size_t)n, ", %zu begun and not ended, %u at once",
+                                    r->in_set < r->at_once ? r->in_set : r->at_once, r->at_once);
     if ((b->eta || b->bar) && all && r->done)
         n += snprintf(text + n, sizeof text - (size_t)n, ", %.0f s left", ceil((now - r->begun) / (double)r->done * (double)(all - r->done)));
     if (b->bar && terminal && all) draw_bar(text, sizeof text, share, terminal_columns());

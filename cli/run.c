@@ -146,7 +146,8 @@ static void interrupt(struct run *r, int signal)
     bool first = r->signal == 0 && signal != SIGHUP;
     if (r->signal == 0) r->signal = signal;
     progress_hide(r);
-    if (first && r->in_set) complain("%s: starting no more, waiting for %zu to end; again: they are ended", strsignal(signal), r->in_set);
+    size_t running = r->in_set < r->at_once ? r->in_set : r->at_once; /* those that wait for a place are taken back */
+    if (first && running) complain("%s: starting no more, waiting for %zu to end; again: they are ended", strsignal(signal), running);
     if (!first) r->stopping = STOP_NOW;
     else if (r->stopping == STOP_NOT) r->stopping = STOP_SOON;
 }

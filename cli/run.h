@@ -20,6 +20,7 @@ struct job {
     unsigned slot;         /* from 1; 0 where nobody asks for slots */
     unsigned tries;        /* begun so far */
     char **argv;           /* one block; with a shell the line alone */
+    size_t bytes;          /* of it */
     char *tag;             /* NULL = none */
     struct stream *stream; /* NULL = its output is not ours */
     uint64_t received;
@@ -60,7 +61,7 @@ struct run {
     unsigned at_once, cpus, possible; /* possible: more would fail for want of descriptors */
     int extra;                     /* SIGUSR1 less SIGUSR2 */
     bool one_by_one;               /* a job goes into the set only when it can start at once: it is told its slot, or waits for a time */
-    size_t in_set;
+    size_t in_set, set_bytes;      /* jobs that are in it, and the bytes of their command lines */
     uint8_t *slots;                /* taken ones; NULL where nobody asks */
     double last_start, last_look, last_flush;
 
