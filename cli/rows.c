@@ -50,6 +50,8 @@ struct rows {
     size_t next, total;      /* total 0: not known */
     size_t *order;           /* --shuf */
     bool empty;              /* a held dimension has no record: there is no combination */
+    bool simple;             /* one stream, each record as it is: with -X millions of them are a command's */
+    struct record whole;     /* then: the last one */
     int fd;
     struct record *cell;
     size_t room;
@@ -285,6 +287,7 @@ struct rows *rows_open(const struct batch *batch)
     for (size_t i = 0; i < n; i++)
         if (rows->input[i].held && read_all(rows, &rows->input[i])) goto fail;
     if (measure(rows) || (batch->shuffle && shuffle(rows))) goto fail;
+    rows->simple = n == 1 && !rows->input->held && rows->input->columns.kind == COLUMNS_WHOLE && !batch->link && !batch->header;
     return rows;
 fail:
     rows_close(rows);
@@ -393,6 +396,14 @@ int rows_next(struct rows *rows, bool wait, const struct record **cells, size_t 
     size_t row = rows->next;
 
     if (rows->empty) return 0;
+    if (rows->simple) {
+        int got = input_next(rows, rows->input, wait, &rows->whole);
+
+        if (got != 1) return got;
+        *cells = &rows->whole;
+        *count = 1;
+        return 1;
+    }
     if (rows->order) {
         if (row == rows->total) return 0;
         row = rows->order[row];
