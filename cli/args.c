@@ -1,10 +1,13 @@
-/* Groups of rows.  See args.h.  A group grows in buffers that all groups use, and is given away as one block of just its size. */
+/* Groups of rows.  See args.h.  A group grows in buffers that all groups use, and is given away as one block of
+ * just its size, or with the buffers where it is large. */
 #include "cli/args.h"
 #include "cli/rows.h"
 #include "cli/words.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#define LARGE ((size_t)64 << 10) /* bytes of text */
 
 struct args_reader {
     struct rows *rows;
@@ -107,6 +110,12 @@ static int add_row(struct args_reader *r, const struct record *cell, size_t n)
     struct record *row;
     size_t bytes = 0;
 
+    /* The common case, short: with -X a command has a million of them. */
+    if (n == 1 && g->columns == 1 && cell->text && g->rows < r->cells && cell->bytes <= r->room - r->used) {
+        g->value[g->rows++] = (struct record){ memcpy(r->text + r->used, cell->text, cell->bytes), cell->bytes };
+        r->used += cell->bytes;
+        return 0;
+    }
     for (size_t i = 0; i < n; i++) bytes += cell[i].bytes;
     if (make_room(r, n > g->columns ? n : g->columns, bytes)) {
         complain("not enough memory for the arguments of a command");
@@ -122,13 +131,36 @@ static int add_row(struct args_reader *r, const struct record *cell, size_t n)
     return 0;
 }
 
+/* A large group is given away with the buffers that it grew in; the next ones begin as large. */
+static bool give_buffers(struct args_reader *r, struct args *args)
+{
+    struct record *value = malloc(r->cells * sizeof *value);
+    char *text = malloc(r->room);
+
+    if (!value || !text) {
+        free(value);
+        free(text);
+        return false;
+    }
+    *args = r->group;
+    args->text = r->text;
+    args->clean = !memchr(r->text, 0, r->used);
+    r->group = (struct args){ .value = value };
+    r->text = text;
+    r->used = 0;
+    return true;
+}
+
 /* The group as a block of its own; the buffers are empty again. */
 static int give(struct args_reader *r, struct args *args)
 {
     size_t cells = r->group.rows * r->group.columns;
-    struct record *value = malloc(cells * sizeof *value + r->used);
-    char *text = (char *)(value + cells);
+    struct record *value;
+    char *text;
 
+    if (r->used > LARGE && give_buffers(r, args)) return 1;
+    value = malloc(cells * sizeof *value + r->used);
+    text = (char *)(value + cells);
     if (!value) {
         complain("not enough memory for the arguments of a command");
         return -1;
@@ -136,7 +168,7 @@ static int give(struct args_reader *r, struct args *args)
     memcpy(value, r->group.value, cells * sizeof *value);
     if (r->used) memcpy(text, r->text, r->used);
     moved(value, cells, r->text, text);
-    *args = (struct args){ r->group.rows, r->group.columns, value };
+    *args = (struct args){ .rows = r->group.rows, .columns = r->group.columns, .value = value };
     r->group.rows = r->group.columns = r->used = 0;
     return 1;
 }
@@ -168,5 +200,7 @@ int args_next(struct args_reader *r, struct args *args, bool wait, bool (*fits)(
 void args_free(struct args *args)
 {
     free(args->value);
+    free(args->text);
     args->value = NULL;
+    args->text = NULL;
 }

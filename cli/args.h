@@ -10,6 +10,8 @@
 struct args {
     size_t rows, columns;
     struct record *value;  /* [row * columns + column]; belongs to this struct, texts and all.  text NULL: the row has no such column */
+    char *text;            /* belongs to it, too; NULL = the texts are behind the values */
+    bool clean;            /* no value has a zero byte; false = not known */
 };
 
 struct args_reader;

@@ -195,12 +195,10 @@ static void put_beside(struct line *l, const struct part *p)
     }
 }
 
-/* A word that is {} and nothing else, of records with one column, no shell: with -X a million values go this way, so it is short. */
+/* Of records with one column, no shell: with -X a million values go this way, so it is short. */
 static bool is_plain(const struct line *l, const struct word *w)
 {
-    const struct part *part = l->t->part + w->first;
-
-    return w->alone && part->kind == ALL && part->shape == WHOLE && l->args->columns == 1 && !l->t->batch->shell;
+    return template_is_value(l->t, w) && l->args->columns == 1 && !l->t->batch->shell;
 }
 
 static void put_plain(struct line *l)
@@ -264,7 +262,7 @@ static int complain_zero(const struct line *l)
 
 int template_fill(const struct template *t, const struct args *args, size_t seq, unsigned slot, char ***argv, size_t *bytes)
 {
-    struct line l = { .t = t, .args = args, .checks = true };
+    struct line l = { .t = t, .args = args, .checks = !args->clean };
     size_t words;
 
     snprintf(l.sequence, sizeof l.sequence, "%zu", seq);
@@ -288,7 +286,8 @@ int template_fill(const struct template *t, const struct args *args, size_t seq,
 
 size_t template_grows(const struct template *t, const struct args *args, size_t row)
 {
-    struct args one = { 1, args->columns, args->value };
+    if (row > 0 && t->grows && args->columns == 1) return t->grows * (args->value[row].bytes + 1 + sizeof(char *));
+    struct args one = { .rows = 1, .columns = args->columns, .value = args->value };
     struct line l = { .t = t, .args = args, .sequence = "18446744073709551615", .slot = "4294967295" };
 
     if (row == 0) {
@@ -300,10 +299,7 @@ size_t template_grows(const struct template *t, const struct args *args, size_t 
         const struct part *part = t->part + w->first, *end = part + w->parts;
 
         if (!w->varies) continue; /* it is there already, from row 0 */
-        if (is_plain(&l, w)) {
-            l.bytes += args->value[row].bytes + 1;
-            l.words++;
-        } else if (w->alone) {
+        if (w->alone) {
             put_alone(&l, part, row, true);
         } else if (t->repeats) {
             next_word(&l);

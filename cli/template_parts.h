@@ -37,7 +37,14 @@ struct template {
     bool plain;       /* there are no values */
     bool replaces, uses_slot;
     bool bare;        /* shell without a command: each value is one, and not quoted */
+    size_t grows;     /* no shell, and a value of one column makes no word longer but is one itself, so many times; 0 = it is not so */
     char *line;       /* shell: what the parts point into */
 };
+
+/* A word that is {} and nothing else. */
+static inline bool template_is_value(const struct template *t, const struct word *w)
+{
+    return w->alone && t->part[w->first].kind == ALL && t->part[w->first].shape == WHOLE;
+}
 
 #endif

@@ -176,6 +176,13 @@ static struct template *make(const struct batch *batch, char *const *words, size
     for (size_t i = 0; i < nwords; i++)
         if (!read_word(t, words[i])) goto fail;
     if (append && !t->replaces && !read_word(t, all)) goto fail;
+    for (const struct word *w = t->word; w < t->word + t->words; w++) {
+        if (w->varies && !template_is_value(t, w)) {
+            t->grows = 0;
+            break;
+        }
+        t->grows += w->varies;
+    }
     return t;
 fail:
     complain("not enough memory for the command");

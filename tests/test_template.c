@@ -13,7 +13,7 @@ static struct record cells[256];
 /* Rows are parted by |, columns by comma; ~ is a column that is not there. */
 static struct args rows_of(const char *text)
 {
-    struct args args = { 0, 1, cells };
+    struct args args = { .columns = 1, .value = cells };
     size_t n = 0;
 
     for (const char *p = text; *p && *p != '|'; p++) args.columns += *p == ',';
@@ -233,7 +233,7 @@ static void quoting(void **state)
     size_t bytes[3] = { 0, 0, 0 };
     struct batch b = { .delimiter = '\n', .shell = true };
     struct record row[5] = { { value[0], 0 }, { value[1], 0 }, { value[2], 0 }, { "", 0 }, { "$(exit 1)`x`\\'\"'~ * ?[a]#=!{}", 29 } };
-    struct args args = { 1, 5, row };
+    struct args args = { .rows = 1, .columns = 5, .value = row };
     char *words[] = { "printf '%s\\0'", "{}", "x{1}y" }, **argv, got[1024];
     struct template *t = template_make(&b, words, 3, true, NULL);
     size_t used, length, at = 0;
