@@ -90,6 +90,7 @@ void pm_command_pause(pmap_command *command, int64_t end_ns);
 /* Sleeps for a while, and not beyond due_ns: has the process ended?  Knows no command, which another thread may change
  * meanwhile: its pidfd stays open. */
 bool pm_command_ends_soon(int pidfd, int64_t due_ns);
+bool pm_command_writes_much(const pmap_command *command); /* are its pipes as good as full? */
 /* From now on an event with this key, when there is something to do, or pm_command_due() says when to look. */
 void pm_command_watch(pmap_command *command, int epoll, uint64_t key, bool lazily); /* what it writes only when it has not ended soon */
 void pm_command_shut(pmap_command *command, int *fd);

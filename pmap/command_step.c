@@ -405,6 +405,13 @@ bool pm_command_ends_soon(int pidfd, int64_t due_ns)
     return ppoll(&ended, 1, &t, NULL) > 0;
 }
 
+bool pm_command_writes_much(const pmap_command *c)
+{
+    for (int i = 1, n; i <= 2; i++)
+        if (c->fd[i] >= 0 && ioctl(c->fd[i], FIONREAD, &n) == 0 && n >= (int)PIPE_STANDARD / 2) return true;
+    return false;
+}
+
 int pm_command_end(pmap_command *c, int64_t limit_ns)
 {
     int64_t end = pm_now() + limit_ns;

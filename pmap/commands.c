@@ -10,9 +10,9 @@
  * that.  Events are edges, so each wakes one thread.  pmap_commands_next() is told of ends, a few at a time while there is more to start; it waits for events
  * itself where there is no spawner, or where all of them are in launches, which may block (a redirection to a FIFO).
  *
- * `lock` guards everything here but the epoll wait and the launch itself; a command that is being launched
- * belongs to its spawner, but for its place in a list and `signals`.  A thread may come out of the wait with an event of a command that another has dealt
- * with meanwhile, and that was handed back and freed: so events name a place in a table and whose turn there it is. */
+ * `lock` guards everything here but the waits and the launch itself; a command that is being launched belongs to its
+ * spawner, but for its place in a list and `signals`.  A thread may come out of the wait with an event of a command that
+ * another has dealt with meanwhile, and that was freed: so events name a place in a table and whose turn there it is. */
 #include "pmap/command.h"
 
 #include <errno.h>
@@ -40,6 +40,7 @@
 #define TOKEN (UINT64_MAX - 1)   /* of make's jobserver */
 #define MOST_TOKENS 1024u
 #define TICK INT64_C(20000000)   /* between two looks of pmap_commands_next() whether anybody waits for events */
+#define HASTY 64u                /* commands, after one that wrote as much as its pipe takes while nobody looked */
 #define KEEP_NS INT64_C(5000000) /* so long it is not told of an end while there is more to start, */
 #define KEEP 16u                 /* unless there are so many: it would take a CPU from what starts and runs */
 
@@ -61,6 +62,7 @@ struct pmap_commands {
     uint32_t places, free; /* `free`: the first of them; places = none */
     unsigned at_once;
     unsigned watching; /* threads that wait for events */
+    unsigned hasty;    /* so many commands are watched from the start */
     unsigned alone;    /* spawners that wait for the command that they have just started, and for nothing else */
     unsigned cancels; /* how often all was cancelled */
     int64_t due_ns;   /* no running command is due earlier; INT64_MAX = none is */
@@ -170,12 +172,11 @@ static void event(pmap_commands *s, uint64_t key)
  * events; nor where others run whose events nobody would see. */
 static bool may_stay(const pmap_commands *s, const pmap_command *c)
 {
-    if (!s->nthreads || s->rationed || c->count != 1 || c->member[0].pidfd < 0 || c->fd[0] >= 0) return false;
+    if (!s->nthreads || s->rationed || s->hasty || c->count != 1 || c->member[0].pidfd < 0 || c->fd[0] >= 0) return false;
     return s->watching || (s->running.n == s->alone && s->starting.n + s->running.n + 1 >= s->at_once);
 }
 
-/* Waits for a while; true when it is over.  Comes and goes with the lock.  Nobody else steps it meanwhile, so it stays
- * in its place, and its pidfd open; it may be sent signals. */
+/* Waits for a while; true when it is over.  Comes and goes with the lock.  Nobody else steps it, so its pidfd stays open. */
 static bool stay(pmap_commands *s, pmap_command *c)
 {
     int pidfd = c->member[0].pidfd;
@@ -204,12 +205,14 @@ static void admit(pmap_commands *s, pmap_command *c, unsigned cancels)
     uint64_t key = (uint64_t)p->turn << 32 | c->place;
     bool alone = may_stay(s, c);
     /* Without spawners the program may sleep at the set's descriptor, and then nobody looks when it is due. */
-    if (!alone) pm_command_watch(c, s->epoll, key, s->nthreads > 0);
+    if (!alone) pm_command_watch(c, s->epoll, key, s->nthreads > 0 && !s->hasty);
+    s->hasty -= s->hasty > 0;
     if (cancels != s->cancels) pm_command_stop(c, PMAP_CAUSE_CANCELLED);
     for (int signal = 1; c->signals && signal <= 64; signal++)
         if (c->signals >> (signal - 1) & 1) (void)pm_command_send(c, signal);
     pm_command_append(&s->running, c);
     if (alone && stay(s, c)) return;
+    if (alone && pm_command_writes_much(c)) s->hasty = HASTY;
     if (alone) pm_command_watch(c, s->epoll, key, false); /* which tells of what has happened before, too */
     int64_t due = pm_command_due(c);
     if (due >= s->due_ns) return;
