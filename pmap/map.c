@@ -117,7 +117,7 @@ int pm_map_run(pmap_pool *pool, const char *what, struct pm_work *work, const pm
         return pm_error(PMAP_EFUNCTION, "%s: the function at %p is in an object that was loaded after the pool opened, which the workers do "
                         "not have; load it before pmap_pool_open()", what, code);
     pm_failures_keep(pool, NULL, 0, 0, 1, 0);
-    work->begun = pm_now();
+    work->begun = work->want_cost || pool->ops != &pm_processes ? pm_now() : 0;
     int e = work->count ? pool->ops->run(pool->executor, work, &result) : 0;
     /* The caller copied while the workers had nothing to do. */
     result.cost.wall += work->copied_ns;

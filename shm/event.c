@@ -72,9 +72,9 @@ int pm_event_spin(struct pm_event *event, uint32_t key, int64_t ns)
     int64_t end = -1;
     for (;;) {
         /* The clock costs as much as many looks, so it is read once for 64 of them, the first time when 64 were in vain; and a pause
-         * may take a hundred cycles, so there are several looks to each. */
+         * may take a hundred cycles, so there are many looks to each. */
         for (int i = 0; i < 64; i++) {
-            if (i % 16 == 15) pm_pause();
+            if (i % 32 == 31) pm_pause();
             if (atomic_load_explicit(&event->seq, memory_order_seq_cst) != key) return 1;
         }
         int64_t now = pm_now();

@@ -371,17 +371,11 @@ static void account(struct pm_job *job, const struct pm_view *v, struct pm_tally
  * was announced, and nobody asks when it ended, unless its caller sleeps by then.  False: there is nothing done that would be finished. */
 static bool work_lone(struct pm_worker *me, struct pm_job *job, const struct pm_view *v)
 {
-    struct visit visit = {0};
-    uint32_t lo = 0, hi = 0;
-    me->batch = 1;
-    if (!take(me, job, v, &lo, &hi, &visit) || !do_chunk(me, job, v, lo, NULL)) return false;
+    if (!do_chunk(me, job, v, 0, NULL)) return false; /* not popped: who finds it in its range does not get it */
     me->tenure.items += v->items;
-    if (atomic_load_explicit(&job->done.sleepers, R)) {
-        int64_t begin = job->work.begun;
-        visit.now = pm_now();
-        visit.compute = visit.now - begin;
-        visit.items = v->items;
-        visit.chunks = 1;
+    if (atomic_load(&job->done.sleepers)) { /* `begun` was written before it went to sleep */
+        int64_t begin = job->work.begun, now = pm_now();
+        struct visit visit = {.chunks = 1, .items = v->items, .compute = now - begin, .now = now};
         account(job, v, pm_tally_enter(me, job, begin), &visit, begin);
     }
     pm_round_move(me->board, job, v, me->owner);

@@ -43,7 +43,7 @@ struct pm_work {
 
     uint64_t count;      /* items */
     uint64_t chunk;      /* items a chunk; 0 = tuned */
-    int64_t begun;       /* pm_now() of the call */
+    int64_t begun;       /* pm_now() of the call; 0: nobody asks what it costs, and a pool of processes looks at the clock when it waits anyway */
     double item_ns;      /* what an item is known to take; 0 = not known */
     const void *arg;     /* arg_size bytes to hand over, or the pointer itself when arg_size is 0 */
     size_t arg_size;

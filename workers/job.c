@@ -61,9 +61,9 @@ bool pm_round_plan(struct pm_job *job, uint64_t at, uint32_t round)
     if (rest == 0) return false;
     if (grain == 0)
         plan_tuned(job, at, rest, &items, &grain);
-    else if (items / grain >= PM_WINDOW)
+    else if (items >= grain * PM_WINDOW)
         items = grain * PM_WINDOW;
-    uint32_t chunks = (uint32_t)((items + grain - 1) / grain);
+    uint32_t chunks = (uint32_t)(grain == 1 ? items : (items + grain - 1) / grain); /* a division takes as long as a claim */
     struct pm_round *p = &job->round[round & 1u];
     atomic_store_explicit(&p->first, at, R);
     atomic_store_explicit(&p->items, items, R);

@@ -426,6 +426,12 @@ static int processes_run(struct pm_executor *e, const struct pm_work *work, stru
     size_t i = 0;
     expect(p);
     while (i + 1 < sizeof channels / sizeof channels[0] && !channels[i]->fits(p, work)) i++;
+    struct pm_work timed;
+    if (!work->begun && channels[i] != &pm_channel_inplace) { /* those have work of their own to do first */
+        timed = *work;
+        timed.begun = pm_now();
+        work = &timed;
+    }
     int error = channels[i]->run(p, work, result);
     if (error == -EPIPE) processes_why(e, result->text, sizeof result->text);
     if (error == -ECANCELED || (error == 0 && atomic_load(&p->ending))) {

@@ -40,7 +40,7 @@ static void give_descriptor(struct pm_processes *p, unsigned index)
 static int commit_words(struct pm_processes *p, unsigned index, const struct pm_work *work)
 {
     struct pm_job *job = &p->board->job[index];
-    uint64_t chunks = work->chunk ? work->count / work->chunk + 1 : work->count;
+    uint64_t chunks = work->chunk > 1 ? work->count / work->chunk + 1 : work->count;
     uint32_t need = chunks < PM_WINDOW ? (uint32_t)chunks : PM_WINDOW;
     if (need <= job->words) return 0;
     /* Only what is not there yet: if that fails, all that was to be committed is given back. */
@@ -74,6 +74,7 @@ int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm
     bool shorter = ticket->timed && pm_board_time(board, work->timeout_ns);
     uint32_t chunks = pm_job_open(board, ticket->job, work, arg, atomic_load_explicit(&ticket->job->serial, memory_order_relaxed) + PM_JOBS);
     pm_board_wake(board, chunks);
+    if (!work->begun) ticket->job->work.begun = pm_now(); /* while the workers' caches fetch what has just been written */
     if (atomic_load(&p->ending) || atomic_load(&board->broken)) pm_job_stop(board, ticket->job); /* else whoever ends it sees this job */
     /* `resting` behind the notify, which is a full barrier: the supervisor looks for jobs behind its own change of it. */
     else if (shorter || atomic_load(&board->resting)) pm_processes_look(p);
@@ -105,7 +106,7 @@ static bool spin(struct pm_job *job, int64_t ns)
     do {
         for (int i = 0; i < 64; i++) {
             if (pm_word_state(atomic_load_explicit(job->head, memory_order_acquire)) == PM_FINISHED) return true;
-            if (i % 16 == 15) pm_pause();
+            if (i % 32 == 31) pm_pause();
         }
         now = pm_now();
         if (end < 0) end = now + ns;

@@ -99,6 +99,8 @@ static void loop(struct pm_worker *me)
         bool spin = may_spin || (in_job && pm_board_busy(board));
         if (spin && pm_event_spin(&board->work, key, board->spin_ns)) {
             me->spun = true;
+            __builtin_prefetch(&board->job[0].round); /* most likely that, and its lines are not here */
+            __builtin_prefetch(&board->job[0].serial);
             continue;
         }
         if (pm_ahead_step(&board->ahead, &board->arena, &ahead)) continue;
