@@ -32,6 +32,7 @@ void pm_process_refuse_pidfd(bool refuse) { atomic_store_explicit(&refused, refu
 
 struct stat_line {
     char state;
+    int cpu;
     long threads;
     uint64_t start;
 };
@@ -56,14 +57,21 @@ static int read_stat(pid_t pid, struct stat_line *line)
     if (!p || p[1] != ' ' || !p[2]) return -EINVAL;
     p += 2;
     line->state = *p;
-    for (int field = 3; field < 22; field++) {
+    for (int field = 4; field <= 39; field++) {
         p = strchr(p, ' ');
         if (!p) return -EINVAL;
         p++;
-        if (field + 1 == 20) line->threads = strtol(p, NULL, 10);
+        if (field == 20) line->threads = strtol(p, NULL, 10);
+        if (field == 22) line->start = strtoull(p, NULL, 10);
+        if (field == 39) line->cpu = (int)strtol(p, NULL, 10);
     }
-    line->start = strtoull(p, NULL, 10);
     return 0;
+}
+
+int pm_process_queue(pid_t pid)
+{
+    struct stat_line line;
+    return read_stat(pid, &line) == 0 && line.state == 'R' ? line.cpu : -1;
 }
 
 static bool pid_exists(pid_t pid) { return kill(pid, 0) == 0 || errno != ESRCH; }

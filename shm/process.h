@@ -24,6 +24,9 @@ bool pm_process_ended(const struct pm_process *process, int pidfd);
  * is not known (one whose bits are all 0 is kept as 1).  Never says so of a living thread. */
 bool pm_thread_ended(pid_t tid, uint64_t start, uint64_t mask);
 
+/* The CPU on which it runs or whose queue it is in; -1 when it sleeps, or that is not known. */
+int pm_process_queue(pid_t pid);
+
 /* Waits for its end, at most timeout_ms (negative = for ever): 0, or -ETIMEDOUT.  Does not reap. */
 int pm_process_wait(const struct pm_process *process, int pidfd, int timeout_ms);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "workers/life.h"
+#include "workers/room.h"
 #include "workers/round.h"
 
 #define R memory_order_relaxed
@@ -308,11 +309,17 @@ static void work_round(struct pm_worker *me, struct pm_job *job, const struct pm
 {
     uint32_t lo = 0, hi = 0;
     bool chain = me->board->workers > me->board->cpus;
+    int64_t look_at = me->polite ? visit->now + PM_ROOM_NS : INT64_MAX;
     me->batch = 1;
     while (take(me, job, v, &lo, &hi, visit)) {
         if (chain && visit->chunks == 0 && v->chunks > 1 && atomic_load_explicit(&me->board->work.sleepers, R))
             pm_event_notify(&me->board->work, 1); /* more workers than CPUs: each that finds work wakes one more */
         do_batch(me, job, v, lo, hi, visit);
+        if (visit->now >= look_at) {
+            pm_room_make(me);
+            visit->now = pm_now();
+            look_at = INT64_MAX;
+        }
         if (atomic_load_explicit(&job->stop, R) || pm_tenure_ends(me, visit->now)) return;
     }
 }

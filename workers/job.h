@@ -38,6 +38,7 @@ struct pm_worker {
     uint32_t owner;           /* (slot, gen) */
     uint32_t batch;           /* chunks a pop */
     uint32_t tick;
+    bool polite;              /* it makes room for others: room.h */
     bool spun;                /* it has seen that there is something new in the moment when it was announced */
     uint32_t spare_lo, spare_hi, spare_round; /* loot of spare_job that could not be published */
     struct pm_job *spare_job;

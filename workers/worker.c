@@ -85,6 +85,7 @@ static void loop(struct pm_worker *me)
     struct pm_ahead_mark ahead = pm_ahead_now(&board->ahead);
     struct pm_hand hand = {0};
     atomic_store(&me->slot->stage, PM_WORKING);
+    me->polite = board->workers <= board->cpus;
     for (;;) {
         uint32_t key = pm_event_key(&board->work); /* before looking: else a wake-up is lost */
         if (pm_tenure_ends(me, 0)) return; /* before it begins anything: the pool may have shrunk while it slept */
