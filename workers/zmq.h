@@ -37,7 +37,7 @@ struct pm_zmq {
     void *context, *socket;
     struct pm_zmq_peer *peer; /* one a slot */
     uint32_t *suspect;        /* of each chunk of the round that was given back; see PM_OFFSET_KEPT */
-    dev_t device;             /* of the file that is the socket's name: see zmq_name.c */
+    dev_t device;             /* of the file that is the socket's name: see zmq_socket.c */
     ino_t inode;
     int64_t name_at;          /* when to look again whether it still is */
     _Atomic uint32_t lent;    /* parts that libzmq still has in the caller's memory */
@@ -69,6 +69,7 @@ void pm_zmq_abandon(struct pm_processes *p); /* in a forked child: frees its mem
 void pm_zmq_bye(struct pm_processes *p);     /* the pool is ending: tells workers that wait; never blocks */
 void pm_zmq_remove(struct pm_board *board);  /* the socket file and its directory; any process */
 
+int pm_zmq_bind(struct pm_processes *p); /* makes and binds it unless this process has; 0 or -errno */
 void pm_zmq_note_name(struct pm_zmq *z, const struct pm_board *board);      /* just bound */
 bool pm_zmq_has_name(const struct pm_zmq *z, const struct pm_board *board); /* still? */
 
