@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "pmap/command_list.h"
+#include "pmap/options.h"
 #include "pmap/pool.h"
 #include "shm/event.h"
 #include "shm/fd.h"
@@ -351,13 +352,8 @@ int pmap_commands_open(pmap_commands **commands, const pmap_commands_options *op
     pmap_commands_options o = PMAP_COMMANDS_OPTIONS_INIT;
     if (!commands) return pm_error(PMAP_EINVAL, "pmap_commands_open: commands is NULL");
     *commands = NULL;
-    if (options) {
-        if (options->size < offsetof(pmap_commands_options, spawners) || options->size > 4096)
-            return pm_error(PMAP_EINVAL,
-                            "pmap_commands_open: options->size is %zu; start from PMAP_COMMANDS_OPTIONS_INIT",
-                            options->size);
-        memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
-    }
+    int error = pm_options(&o, sizeof o, offsetof(pmap_commands_options, spawners), options, "pmap_commands_open", "PMAP_COMMANDS_OPTIONS_INIT");
+    if (error) return error;
     if (o.spawners > MOST_SPAWNERS)
         return pm_error(PMAP_EINVAL, "pmap_commands_open: %u spawners asked for; at most %u", o.spawners,
                         MOST_SPAWNERS);
@@ -375,7 +371,7 @@ int pmap_commands_open(pmap_commands **commands, const pmap_commands_options *op
     s->due_ns = s->keep_ns = INT64_MAX;
 
     struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data = {.u64 = WAKE}};
-    int error = s->epoll = pm_fd_above_stdio((s->epoll = epoll_create1(EPOLL_CLOEXEC)) < 0 ? -errno : s->epoll);
+    error = s->epoll = pm_fd_above_stdio((s->epoll = epoll_create1(EPOLL_CLOEXEC)) < 0 ? -errno : s->epoll);
     if (error >= 0)
         error = s->wake = pm_fd_above_stdio((s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ? -errno : s->wake);
     if (error >= 0) error = epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->wake, &e) ? -errno : 0;
