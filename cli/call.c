@@ -217,28 +217,34 @@ static int nap(struct wheel *w)
     return deadline < 0 || ms < deadline ? ms : deadline;
 }
 
-static void turn(struct wheel *w)
+/* False after a message: the pool is of no use. */
+static bool turn(struct wheel *w)
 {
     struct pollfd fds[3] = { { .fd = interrupt_fd, .events = POLLIN }, { .fd = pmap_pool_fd(w->pool), .events = POLLIN } };
 
+    if (fds[1].fd < 0) { /* its workers may have refused already */
+        complain("%s", pmap_error());
+        return false;
+    }
     while (!call_blocks_error(w->blocks)) {
         if (interrupts) {
             atomic_store_explicit(&w->run->control->stop, true, memory_order_relaxed);
             w->ended = true;
         }
-        if (interrupts > 1) return;
+        if (interrupts > 1) return true;
         cut(w);
         call_blocks_print(w->blocks);
-        if (w->ended && call_blocks_count(w->blocks) == 0) return;
+        if (w->ended && call_blocks_count(w->blocks) == 0) return true;
         if (!w->ended && !w->waiting && call_blocks_slot(w->blocks)) continue; /* printing has made room */
         fds[2] = (struct pollfd){ .fd = w->waiting ? call_source_fd(w->source) : -1, .events = POLLIN };
         (void)poll(fds, 3, nap(w)); /* -1 with EINTR: the signal is seen above */
         if (fds[0].revents) forget_signals();
         if (pmap_pool_poll(w->pool, 0) < 0) {
             complain("%s", pmap_error());
-            return;
+            return false;
         }
     }
+    return true;
 }
 
 static int status(const struct wheel *w)
@@ -262,15 +268,15 @@ static int run_all(const struct call_run *run, struct call_source *source, int o
     options.exit = call_worker_exit;
     options.hook_arg = (void *)(uintptr_t)run;
     options.jobserver = batch->jobserver;
-    if (pmap_pool_open(&w.pool, &options) || pmap_pool_fd(w.pool) < 0) {
+    if (pmap_pool_open(&w.pool, &options)) {
         complain("%s", pmap_error());
-        pmap_pool_close(w.pool);
         return 1;
     }
     w.blocks = call_blocks_open(run, w.pool, out, batch->output ? batch->output : "standard output");
     if (w.blocks) {
-        turn(&w);
-        result = status(&w);
+        bool turned = turn(&w);
+
+        result = turned ? status(&w) : 1;
         call_show(batch, call_blocks_totals(w.blocks), w.all, seconds() - w.begun, true);
         if (call_source_changed(source)) result = 1;
         if (batch->stats) call_show_stats(call_blocks_totals(w.blocks), workers, seconds() - w.begun);
