@@ -2,6 +2,7 @@
  * and output to where they agree.  See journal.h; used by journal.c.  Changes nothing before it has seen that the files
  * are what they should be. */
 #include "cli/journal_log.h"
+#include "cli/results_left.h"
 #include "cli/words.h"
 
 #include <errno.h>
@@ -26,6 +27,7 @@ struct line {
     const char *command;
     size_t command_bytes;
     uint64_t outpos;      /* UINT64_MAX: not told */
+    uint64_t received;
     uint64_t check;
 };
 
@@ -111,7 +113,7 @@ static bool read_line(struct line *l, const char *text, size_t bytes, bool old)
     negative = length[6] > 1 && *column[6] == '-';
     if (!read_number(column[0], length[0], &seq) || seq > JOURNAL_MOST_SEQ || length[1] == 0) return false;
     if (!is_number(column[2], length[2], true) || !is_number(column[3], length[3], true)) return false;
-    if (!read_number(column[4], length[4], &other) || !read_number(column[5], length[5], &other)) return false;
+    if (!read_number(column[4], length[4], &other) || !read_number(column[5], length[5], &l->received)) return false;
     if (!read_number(column[6] + negative, length[6] - negative, &exit_value)) return false;
     if (!read_number(column[7], length[7], &signal)) return false;
     l->seq = (size_t)seq;
@@ -320,6 +322,35 @@ static int agree(struct journal *j, struct log *log)
     return 0;
 }
 
+/* ---- And --results? ---- */
+
+/* The results of the last jobs may be lost although the log tells of them.  What it tells behind the last job from which on all are there is cut
+ * off, and run again.  Where none is there, this log was written without --results. */
+static int agree_with_results(struct journal *j, struct log *log, const char *name)
+{
+    struct results_left left;
+    struct line l;
+    const char *end = NULL, *at;
+    size_t agreed = 0;
+    int error = 0;
+
+    if (results_left_open(&left, name)) return -1;
+    for (at = log->end; !error && agreed < ENOUGH_LINES && line_before(&l, log->first, at, log->old); at = l.text) {
+        if (l.seq == 0 || journal_done(j, l.seq)) continue; /* of each job its last line counts */
+        error = journal_set_done(j, l.seq, true);
+        if (!results_left_has(&left, l.seq, l.received)) {
+            end = NULL;
+        } else {
+            if (!end) end = at;
+            agreed++;
+        }
+    }
+    results_left_close(&left);
+    if (j->done) memset(j->done, 0, j->done_words * sizeof *j->done); /* that was only for this */
+    if (agreed) log->end = end ? end : at;
+    return error;
+}
+
 /* ---- All of it ---- */
 
 /* The command as it was: ours is escaped, GNU parallel writes a zero byte for a newline. */
@@ -368,6 +399,7 @@ int journal_read(struct journal *j, const struct batch *batch)
         j->size = 0; /* it was killed when it had not run anything yet */
     } else {
         error = find_end(j, &log);
+        if (!error && batch->results) error = agree_with_results(j, &log, batch->results);
         if (!error && j->out_regular && (j->out_append || j->out_named)) error = agree(j, &log);
         if (!error) error = cut_log(j, &log);
         if (!error) error = read_lines(j, &log, batch);

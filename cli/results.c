@@ -227,10 +227,16 @@ static int mend(struct results *r, const struct journal *journal)
     return end < st.st_size && ftruncate(r->fd, (off_t)end) ? failed(r, "cut", NULL) : 0;
 }
 
+bool results_is_json(const char *name)
+{
+    size_t length = strlen(name);
+
+    return length >= 6 && strcmp(name + length - 6, ".jsonl") == 0;
+}
+
 struct results *results_open(const struct batch *batch, const struct journal *journal)
 {
     struct results *r = calloc(1, sizeof *r);
-    size_t length = strlen(batch->results);
     bool go_on = journal && batch->resume != RESUME_NO;
 
     if (!r) {
@@ -238,7 +244,7 @@ struct results *results_open(const struct batch *batch, const struct journal *jo
         return NULL;
     }
     r->name = batch->results;
-    r->json = length >= 6 && strcmp(batch->results + length - 6, ".jsonl") == 0;
+    r->json = results_is_json(r->name);
     if (r->json) {
         r->fd = open(r->name, (go_on ? O_RDWR : O_WRONLY | O_TRUNC) | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
         if (r->fd < 0) failed(r, "written", NULL);

@@ -9,6 +9,8 @@
 
 struct results;
 
+bool results_is_json(const char *name); /* as its ending tells */
+
 /* Makes the directory or the file.  With resume, FILE.jsonl is gone on with: a half-written last line is cut off, and
  * so are last lines of jobs that will be run again because the journal does not know them.  NULL after a message. */
 struct results *results_open(const struct batch *batch, const struct journal *journal);

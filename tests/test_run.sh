@@ -95,6 +95,25 @@ run 4 run -j1 -k --resume --halt now,fail=1 --joblog log --shell 'echo {}; exit 
 is '4\n'
 [ "$(wc -l <log)" -ge 4 ] || complain "the log after --resume"
 
+# A power failure takes results with it that the log tells of: from there on all is made again.
+again() { run 0 run -j1 -k --resume --results "$1" --joblog log3 --shell 'echo {}; echo {} >>ran #{}' ::: 1 2 3 4 5 </dev/null; }
+for to in left left.jsonl; do
+    rm -f log3 ran
+    again $to
+    if [ -d $to ]; then : >left/4/stdout; else head -n 3 left.jsonl >three; cp three left.jsonl; fi
+    again $to
+    [ "$(tr '\n' ' ' <ran)" = '1 2 3 4 5 4 5 ' ] || complain "--resume with lost results in $to ran $(tr '\n' ' ' <ran)"
+    [ "$(cut -f 1 log3 | grep -vx 0 | tr '\n' ' ')" = 'Seq 1 2 3 4 5 ' ] || { complain "the log behind lost results"; show log3; }
+    again $to
+    [ "$(wc -l <ran)" = 7 ] || complain "--resume with all results in $to ran something"
+done
+[ "$(cat left/4/stdout)" = 4 ] || complain 'a lost result of a directory is not there again'
+[ "$(cut -c 1-9 left.jsonl | tr -dc '0-9')" = 12345 ] || { complain 'a lost line of a file of results is not there again'; show left.jsonl; }
+rm -f log3 ran
+run 0 run -k --joblog log3 --shell 'echo {} >>ran #{}' ::: 1 2 </dev/null
+run 0 run -k --resume --results other --joblog log3 --shell 'echo {} >>ran #{}' ::: 1 2 3 </dev/null
+[ "$(sort ran | tr '\n' ' ')" = '1 2 3 ' ] || complain "--results that came later: ran $(tr '\n' ' ' <ran)"
+
 # Killed at any moment and resumed: the same bytes, and nothing that was logged runs twice.
 seq 300 >jobs
 cat >job.sh <<'E'
