@@ -74,6 +74,13 @@ int pm_process_queue(pid_t pid)
     return read_stat(pid, &line) == 0 && line.state == 'R' ? line.cpu : -1;
 }
 
+void pm_process_unname(pid_t pid)
+{
+    char path[80];
+    (void)snprintf(path, sizeof path, "/dev/shm/__KMP_REGISTERED_LIB_%ld_%ld", (long)pid, (long)getuid());
+    (void)unlink(path);
+}
+
 static bool pid_exists(pid_t pid) { return kill(pid, 0) == 0 || errno != ESRCH; }
 
 int pm_process_of(pid_t pid, struct pm_process *process)

@@ -27,6 +27,10 @@ bool pm_thread_ended(pid_t tid, uint64_t start, uint64_t mask);
 /* The CPU on which it runs or whose queue it is in; -1 when it sleeps, or that is not known. */
 int pm_process_queue(pid_t pid);
 
+/* A forked child has ended: takes away the name in /dev/shm that LLVM's OpenMP run-time gives each one of a program that uses it, and that only
+ * exit() would take away.  A later process with that pid would not get through its fork(). */
+void pm_process_unname(pid_t pid);
+
 /* Waits for its end, at most timeout_ms (negative = for ever): 0, or -ETIMEDOUT.  Does not reap. */
 int pm_process_wait(const struct pm_process *process, int pidfd, int timeout_ms);
 

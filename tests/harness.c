@@ -8,6 +8,7 @@
 #include <ftw.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -382,12 +383,34 @@ static void be_first_to_go(void)
     close(fd);
 }
 
+/* LLVM's OpenMP run-time gives each forked child of a program that uses it a name in /dev/shm, and ends the child when there is one already:
+ * of one with its pid that was killed, as many are here.  Called before the run-time's own handler, which is set up when it is first used. */
+static void unname(long pid)
+{
+    char path[80];
+    (void)snprintf(path, sizeof path, "/dev/shm/__KMP_REGISTERED_LIB_%ld_%ld", pid, (long)getuid());
+    (void)unlink(path);
+}
+
+static void unname_child(void) { unname((long)getpid()); }
+
+static void unname_the_dead(void)
+{
+    static struct names now; /* too large for a stack */
+    long pid;
+    list_directory("/dev/shm", &now);
+    for (size_t i = 0; i < now.count; i++)
+        if (sscanf(now.name[i], "__KMP_REGISTERED_LIB_%ld_", &pid) == 1 && kill((pid_t)pid, 0) && errno == ESRCH) unname(pid);
+    free_names(&now);
+}
+
 int pm_test_main(const char *name, const struct CMUnitTest *tests, size_t n)
 {
     const char *base = getenv("TMPDIR");
     /* short: sockets go there */
     snprintf(scratch, sizeof scratch, "%s/pmt-XXXXXX", base && strlen(base) < 32 ? base : "/tmp");
     if (!mkdtemp(scratch)) scratch[0] = 0;
+    (void)pthread_atfork(NULL, NULL, unname_child);
     start_watchdog(name);
     if (scratch[0]) setenv("TMPDIR", scratch, 1);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -402,6 +425,7 @@ int pm_test_main(const char *name, const struct CMUnitTest *tests, size_t n)
     maps_before = pmap_mappings(false);
     int failed = _cmocka_run_group_tests(name, all, n + 1, NULL, NULL);
     free(all);
+    unname_the_dead();
     if (scratch[0]) nftw(scratch, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     return failed != 0;
 }

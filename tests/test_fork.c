@@ -178,6 +178,8 @@ static int openmp_everywhere(void *arg)
     NEED(threads >= 1);
     pmap_pool *pool = open_pool(2);
     NEED(pool);
+    int pids[2] = {0, 0};
+    NEED(pmap_pool_pids(pool, pids, 2) <= 2);
     for (int round = 0; round < 3; round++) {
         uint64_t out[40];
         NEED(pmap_map(pool, with_openmp, NULL, 40, 0, out, 8, NULL) == 0);
@@ -188,6 +190,11 @@ static int openmp_everywhere(void *arg)
         NEED(threads >= 1);
     }
     NEED(pmap_pool_close(pool) == 0);
+    for (int i = 0; i < 2; i++) { /* LLVM's run-time gives each forked child a name */
+        char name[80];
+        (void)snprintf(name, sizeof name, "/dev/shm/__KMP_REGISTERED_LIB_%d_%d", pids[i], (int)getuid());
+        NEED(pids[i] <= 0 || pids[i] == getpid() || access(name, F_OK));
+    }
     return 0;
 }
 

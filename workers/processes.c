@@ -65,6 +65,7 @@ static void reap_supervisor(struct pm_processes *p)
     if (p->supervisor.pid && got < 0 && (p->pidfd < 0 || errno == EINVAL)) /* no pidfds, or no such wait: before Linux 5.4 */
         while (waitpid(p->supervisor.pid, NULL, 0) < 0 && errno == EINTR) {
         }
+    if (p->supervisor.pid) pm_process_unname(p->supervisor.pid);
     if (p->pidfd >= 0) close(p->pidfd);
     if (p->control >= 0) close(p->control);
     p->pidfd = p->control = -1;

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shm/process.h"
 #include "workers/jobserver.h"
 #include "workers/oom.h"
 #include "workers/tasks.h"
@@ -278,6 +279,7 @@ void pm_seats_reap(struct pm_seats *s, int how)
     int status;
     pid_t pid;
     while ((pid = waitpid(-1, &status, how)) > 0) {
+        pm_process_unname(pid);
         for (unsigned i = 0; i < s->board->workers; i++)
             if (s->seat[i].pid == pid) {
                 bury(s, i, status);

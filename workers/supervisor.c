@@ -113,8 +113,10 @@ static void kill_adopted(void)
         /* Each is followed by a blank: a number that is not was cut at the end of the buffer, and would be somebody else's. */
         for (char *at = list, *end; (pid = (int)strtol(at, &end, 10)) > 0 && *end == ' '; at = end) (void)kill(pid, SIGKILL);
         /* A child of theirs comes to us when they are reaped, hence again; without that file we only reap what is dead. */
-        do pid = waitpid(-1, NULL, WNOHANG); /* never blocking: who came to us meanwhile has not been killed yet */
-        while (pid > 0 || (pid < 0 && errno == EINTR));
+        do {
+            pid = waitpid(-1, NULL, WNOHANG); /* never blocking: who came to us meanwhile has not been killed yet */
+            if (pid > 0) pm_process_unname(pid);
+        } while (pid > 0 || (pid < 0 && errno == EINTR));
         if (pid < 0 || fd < 0) return;
         (void)poll(NULL, 0, 1);
     }
@@ -123,9 +125,11 @@ static void kill_adopted(void)
 static _Noreturn void leave(struct supervisor *s, int status)
 {
     pm_seats_kill(&s->seats);
-    for (unsigned i = 0; i < s->board->workers; i++)
-        while (s->seats.seat[i].pid && waitpid(s->seats.seat[i].pid, NULL, 0) < 0 && errno == EINTR) {
-        }
+    for (unsigned i = 0; i < s->board->workers; i++) {
+        pid_t pid = s->seats.seat[i].pid;
+        while (pid && waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
+        if (pid) pm_process_unname(pid);
+    }
     kill_adopted();
     pm_jobserver_give(pm_board_tokens(s->board), s->seats.jobserver, 0);
 #ifdef HAVE_ZMQ
@@ -156,7 +160,10 @@ static void take_over(struct supervisor *s)
         }
         /* A pid is not given out again while it is a group's: where another has it now, nothing is left of the worker's, and the group is that
          * other one's. */
-        if (!other) (void)kill(-pid, SIGKILL);
+        if (!other) {
+            (void)kill(-pid, SIGKILL);
+            pm_process_unname(pid);
+        }
         struct pm_death death = {.slot = i, .gen = atomic_load(&slot->gen), .cause = PM_SIGNAL, .value = SIGKILL, .charged = true};
         pm_seat_mend(&s->seats, &death);
     }
