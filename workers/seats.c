@@ -1,4 +1,4 @@
-/* The supervisor's seats; see seats.h.  A worker is dead when waitpid says so, and never before: the supervisor is the workers' parent, so no pid
+/* The supervisor's seats; see seats.h.  A worker is dead when waitid says so, and never before: the supervisor is the workers' parent, so no pid
  * it signals can have been reused, and this needs no pidfd for them. */
 #include "workers/seats.h"
 
@@ -274,18 +274,28 @@ static void bury(struct pm_seats *s, unsigned i, int status)
     pm_board_wake_all(s->board);
 }
 
+/* What waitpid() would tell. */
+static int status_of(const siginfo_t *info)
+{
+    return info->si_code == CLD_EXITED ? W_EXITCODE(info->si_status, 0) : info->si_status | (info->si_code == CLD_DUMPED ? WCOREFLAG : 0);
+}
+
+/* First all that names the dead one, its group and its slot above all, and then the reaping: from there on the number may be another process's,
+ * which a kill by whoever has read the slot would hit. */
 void pm_seats_reap(struct pm_seats *s, int how)
 {
-    int status;
-    pid_t pid;
-    while ((pid = waitpid(-1, &status, how)) > 0) {
-        pm_process_unname(pid);
+    siginfo_t info = {.si_pid = 0};
+    while (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | how) == 0 && info.si_pid > 0) {
+        pid_t pid = info.si_pid;
         for (unsigned i = 0; i < s->board->workers; i++)
             if (s->seat[i].pid == pid) {
-                bury(s, i, status);
+                bury(s, i, status_of(&info));
                 break;
             }
+        pm_process_unname(pid);
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
         if (how == 0) return;
+        info.si_pid = 0;
     }
 }
 
