@@ -82,7 +82,10 @@ static void loop(struct pm_worker *me)
     /* Between jobs one CPU is the application's: a worker that spins on it would slow the caller down.  While a job is open its
      * caller sleeps, and the next round is at most a chunk away. */
     bool may_spin = board->spin_ns > 0 && me->index + 1 < board->cpus;
-    struct pm_ahead_mark ahead = pm_ahead_now(&board->ahead);
+    /* What a program allocates first, right behind the opening, is older than a worker that has just been forked for that.  One that replaces
+     * another begins with what comes: it may not live long. */
+    struct pm_ahead_mark ahead = {0};
+    if (atomic_load_explicit(&me->slot->gen, R) > 1) ahead = pm_ahead_now(&board->ahead);
     struct pm_hand hand = {0};
     atomic_store(&me->slot->stage, PM_WORKING);
     me->polite = board->workers <= board->cpus;
