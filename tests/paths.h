@@ -63,4 +63,13 @@ void pm_expect(int value, int expected, const char *file, int line);
 void pm_expect_text(const char *words, const char *file, int line);
 #define EXPECT_TEXT(words) pm_expect_text((words), __FILE__, __LINE__)
 
+/* In a child of the test, which must not use cmocka: says what is wrong and where, and returns 1, its exit status. */
+#define NEED(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "    %s:%d: %s; pmap_error(): %s\n", __FILE__, __LINE__, #condition, pmap_error()); \
+            return 1; \
+        } \
+    } while (0)
+
 #endif

@@ -16,16 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* In the child applications, which must not use cmocka: the line of the first thing that is wrong becomes the exit
- * status. */
-#define NEED(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "    %s:%d: %s; pmap_error(): %s\n", __FILE__, __LINE__, #condition, pmap_error()); \
-            return 1; \
-        } \
-    } while (0)
-
 static const struct pm_path *here; /* of the running test, for the children */
 
 static void application_on(const struct pm_path *path, int (*application)(void *), int timeout_ms)

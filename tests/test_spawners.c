@@ -1,31 +1,11 @@
 /* The spawners of pmap_commands: each waits for a while for the command that it has started, and for nothing else.  No
  * end, output, time-out or signal may be lost meanwhile, of that command or of another. */
-#include "tests/command.h"
+#include "tests/commands.h"
 
 #include <signal.h>
 #include <sys/wait.h>
 
 #define LARGE 300000 /* more than a pipe holds: it ends only when it is read */
-
-static pmap_commands *open_set(unsigned at_once, unsigned spawners)
-{
-    pmap_commands *set;
-    pmap_commands_options o = PMAP_COMMANDS_OPTIONS_INIT;
-    o.at_once = at_once;
-    o.spawners = spawners;
-    EXPECT(pmap_commands_open(&set, &o), 0);
-    return set;
-}
-
-static void add(pmap_commands *set, pmap_command_options o) { EXPECT(pmap_commands_add(set, &o, 1), 0); }
-
-static pmap_command *next(pmap_commands *set)
-{
-    pmap_command *c;
-    EXPECT(pmap_commands_next(set, 60, &c), 0);
-    assert_non_null(c);
-    return c;
-}
 
 enum { BRIEF, WRITES_MUCH, LEAVES_A_WRITER, HANGS, SHORTLY, KINDS };
 

@@ -19,14 +19,6 @@
 #include "config.h"
 #include "tests/paths.h"
 
-#define NEED(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "    %s:%d: %s; pmap_error(): %s\n", __FILE__, __LINE__, #condition, pmap_error()); \
-            return 1; \
-        } \
-    } while (0)
-
 /* The file that is found first. */
 static char *place(const char *end)
 {
