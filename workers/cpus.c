@@ -1,10 +1,16 @@
 /* CPUs = min(affinity, cgroup v1 or v2 quota).  A quota on any cgroup above counts, so the path is walked up to the root. */
 #include "workers/cpus.h"
 
+#include <math.h>
 #include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define QUOTA_S 1 /* so old may a quota be: reading it takes half as long as a fork, and a pool keeps for its life what it has read */
 
 static unsigned affinity(void)
 {
@@ -100,10 +106,23 @@ double pm_cpus_quota(const char *root, const char *groups)
 
 struct pm_cpus pm_cpus_read(void) { return (struct pm_cpus){affinity(), pm_cpus_quota("", "/proc/self/cgroup")}; }
 
+/* In whole CPUs, UINT32_MAX where there is none, as of the last second. */
+static uint32_t quota(void)
+{
+    static _Atomic uint64_t known; /* the second in which it was read, and the quota, which is never 0 */
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    uint64_t old = atomic_load_explicit(&known, memory_order_relaxed);
+    uint32_t now = (uint32_t)t.tv_sec;
+    if ((uint32_t)old && now - (uint32_t)(old >> 32) <= QUOTA_S) return (uint32_t)old;
+    double cpus = ceil(pm_cpus_quota("", "/proc/self/cgroup"));
+    uint32_t n = cpus >= 1 && cpus < UINT32_MAX ? (uint32_t)cpus : UINT32_MAX;
+    atomic_store_explicit(&known, (uint64_t)now << 32 | n, memory_order_relaxed);
+    return n;
+}
+
 unsigned pm_cpus(void)
 {
-    struct pm_cpus c = pm_cpus_read();
-    unsigned n = c.affinity;
-    if (c.quota > 0 && c.quota < n) n = (unsigned)c.quota + ((double)(unsigned)c.quota < c.quota);
-    return n < 1 ? 1 : n;
+    unsigned a = affinity(), q = quota();
+    return q < a ? q : a;
 }
