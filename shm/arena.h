@@ -16,7 +16,6 @@ struct pm_arena {
     size_t size;    /* bytes reserved */
     size_t control; /* bytes of the control part, at the front; a multiple of 2 MiB */
     int fd;         /* close-on-exec; workers close it: nothing they do needs it */
-    bool huge;      /* the data part gets huge pages */
     /* Called with each piece of the data part that is committed, and of what is given back before it is; by the thread that does it.  NULL */
     void (*tell)(void *to, size_t offset, size_t bytes, bool there);
     void *to;

@@ -45,7 +45,7 @@ struct pm_heap {
     struct pm_arena *arena;
     uint64_t first_map;             /* bit f: second_map[f] is not 0 */
     uint16_t second_map[FIRST];     /* bit s: lists[f][s] is not empty */
-    struct node *lists[FIRST][SECOND];
+    struct node *(*lists)[SECOND];
     struct node *spare;             /* nodes not in use */
     struct slab *slabs;
     struct node **buckets;          /* 2^bucket_bits chains of used nodes */
@@ -322,8 +322,29 @@ static void retire_units(struct pm_heap *heap, const struct node *whole, size_t 
 
 /* ---- The calls ---- */
 
-/* Of the two maps of units, one behind the other. */
-static size_t maps_bytes(const struct pm_heap *heap) { return 2 * sizeof(uint64_t) * (heap->units / 64 + 1); }
+/* Of one map of units. */
+static size_t map_bytes(const struct pm_heap *heap) { return sizeof(uint64_t) * (heap->units / 64 + 1); }
+
+/* The lists, and behind them the two maps of units. */
+static size_t books_bytes(const struct pm_heap *heap) { return FIRST * sizeof *heap->lists + 2 * map_bytes(heap); }
+
+/* The books are opened by the first allocation: many pools have none.  By mmap(): of some fifty pages most are never touched. */
+static bool books_ready(struct pm_heap *heap)
+{
+    if (heap->lists) return true;
+    if (!heap->buckets && !(heap->buckets = calloc((size_t)1 << heap->bucket_bits, sizeof *heap->buckets))) return false;
+    if (!nodes_ready(heap)) return false;
+    char *books = mmap(NULL, books_bytes(heap), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (books == MAP_FAILED) return false;
+    heap->lists = (struct node *(*)[SECOND])(void *)books;
+    heap->committed = (uint64_t *)(void *)(books + FIRST * sizeof *heap->lists);
+    heap->idle = heap->committed + map_bytes(heap) / sizeof *heap->idle;
+    struct node *all = heap->spare;
+    heap->spare = all->next;
+    *all = (struct node){.offset = heap->arena->control, .bytes = heap->units * UNIT};
+    list_add(heap, all);
+    return true;
+}
 
 int pm_heap_open(struct pm_heap **out, struct pm_arena *arena)
 {
@@ -332,23 +353,11 @@ int pm_heap_open(struct pm_heap **out, struct pm_arena *arena)
     if (!heap) return -ENOMEM;
     heap->arena = arena;
     heap->units = (arena->size - arena->control) / UNIT;
-    /* By mmap(): its pages exist when they are touched, and a pool that is opened and closed touches one or two of some fifty. */
-    void *maps = mmap(NULL, maps_bytes(heap), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (maps != MAP_FAILED) {
-        heap->committed = maps;
-        heap->idle = heap->committed + maps_bytes(heap) / 2 / sizeof *heap->idle;
-    }
     heap->bucket_bits = 8;
-    heap->buckets = calloc((size_t)1 << heap->bucket_bits, sizeof *heap->buckets);
-    if (!heap->units || !heap->committed || !heap->buckets || !nodes_ready(heap) ||
-        pthread_mutex_init(&heap->mutex, NULL) != 0) {
-        pm_heap_close(heap);
+    if (!heap->units || pthread_mutex_init(&heap->mutex, NULL) != 0) {
+        free(heap);
         return -ENOMEM;
     }
-    struct node *all = heap->spare;
-    heap->spare = all->next;
-    *all = (struct node){.offset = arena->control, .bytes = heap->units * UNIT};
-    list_add(heap, all);
     *out = heap;
     return 0;
 }
@@ -363,7 +372,7 @@ void pm_heap_close(struct pm_heap *heap)
         free(slab);
     }
     free(heap->buckets);
-    if (heap->committed) munmap(heap->committed, maps_bytes(heap));
+    if (heap->lists) munmap(heap->lists, books_bytes(heap));
     free(heap);
 }
 
@@ -371,8 +380,8 @@ void pm_heap_close(struct pm_heap *heap)
 static struct node *take(struct pm_heap *heap, size_t bytes, int *error)
 {
     size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : GRAIN;
-    struct node *node = find_free(heap, bytes, align);
     *error = -ENOMEM;
+    struct node *node = books_ready(heap) ? find_free(heap, bytes, align) : NULL;
     if (!node || !nodes_ready(heap)) return NULL;
     size_t at = place_in(node, bytes, align);
     /* First what can fail: until it has succeeded, nothing is changed. */
@@ -410,7 +419,7 @@ int pm_heap_free(struct pm_heap *heap, void *p)
     if (!p) return 0;
     if (!pm_arena_has(heap->arena, p, 1)) return -EINVAL;
     pthread_mutex_lock(&heap->mutex);
-    struct node *node = hash_take(heap, (size_t)((char *)p - heap->arena->base));
+    struct node *node = heap->lists ? hash_take(heap, (size_t)((char *)p - heap->arena->base)) : NULL;
     if (node) {
         size_t offset = node->offset, bytes = node->bytes;
         heap->used_nodes--;

@@ -229,7 +229,6 @@ static void a_refusal_leaves_the_books_as_they_were(void **state)
     int fd = arena.fd, error = 0;
     arena.fd = -1; /* now every commit is refused, by both ways of doing it */
     assert_int_equal(mprotect(arena.base + arena.control, arena.size - arena.control, PROT_READ), 0);
-    arena.huge = false;
     assert_null(pm_heap_alloc(heap, MIB / 2, &error));
     assert_int_equal(error, -EBADF);
     assert_null(pm_heap_alloc(heap, 3 * MIB, &error));
