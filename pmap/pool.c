@@ -33,18 +33,21 @@ static unsigned forks; /* how many forks lie between this process and the one th
 
 static void before_fork(void)
 {
+    if (pm_supervising) return;
     pthread_mutex_lock(&pools_lock);
     pm_failures_lock(true);
 }
 
 static void after_fork_parent(void)
 {
+    if (pm_supervising) return;
     pm_failures_lock(false);
     pthread_mutex_unlock(&pools_lock);
 }
 
 static void after_fork_child(void)
 {
+    if (pm_supervising) return;
     forks++;
     while (pools) {
         pmap_pool *p = pools;
@@ -53,7 +56,7 @@ static void after_fork_child(void)
         p->next = inherited;
         inherited = p;
     }
-    (void)pthread_cond_init(&ended, NULL); /* who waited on it is not here */
+    ended = (pthread_cond_t)PTHREAD_COND_INITIALIZER; /* who waited on it is not here */
     pm_failures_lock(false);
     pthread_mutex_unlock(&pools_lock);
 }

@@ -68,16 +68,49 @@ static int read_stat(pid_t pid, struct stat_line *line)
     return 0;
 }
 
+#define SIGNALS 64 /* of the kernel, those of the C library among them; its set of them is one word on all machines of ours */
+
+void pm_process_reset_signals(void)
+{
+    static const struct {
+        void *handler; /* SIG_DFL */
+        unsigned long flags;
+        void *restorer;
+        uint64_t mask;
+    } defaults = {0};
+    for (int n = 1; n <= SIGNALS; n++) (void)syscall(SYS_rt_sigaction, n, &defaults, NULL, sizeof(uint64_t));
+}
+
+void pm_process_unblock_signals(void)
+{
+    uint64_t none = 0;
+    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+}
+
 int pm_process_queue(pid_t pid)
 {
     struct stat_line line;
     return read_stat(pid, &line) == 0 && line.state == 'R' ? line.cpu : -1;
 }
 
+/* Not snprintf(): that would be half a dozen page faults in a supervisor that does nothing else of the kind. */
+static char *put_number(char *at, unsigned long n)
+{
+    char digits[24];
+    int k = 0;
+    do
+        digits[k++] = (char)('0' + n % 10);
+    while (n /= 10);
+    while (k) *at++ = digits[--k];
+    return at;
+}
+
 void pm_process_unname(pid_t pid)
 {
-    char path[80];
-    (void)snprintf(path, sizeof path, "/dev/shm/__KMP_REGISTERED_LIB_%ld_%ld", (long)pid, (long)getuid());
+    char path[80] = "/dev/shm/__KMP_REGISTERED_LIB_", *at = path + strlen(path);
+    at = put_number(at, (unsigned long)pid);
+    *at++ = '_';
+    *put_number(at, getuid()) = 0;
     (void)unlink(path);
 }
 

@@ -58,6 +58,17 @@ static int commit_workers(struct pm_arena *arena, const struct layout *l, unsign
     return e;
 }
 
+static int64_t clock_cost(void)
+{
+    int64_t t = pm_now(), least = INT64_MAX;
+    for (int i = 0; i < 8; i++) {
+        int64_t u = pm_now();
+        if (u - t < least) least = u - t;
+        t = u;
+    }
+    return least;
+}
+
 int pm_board_open(struct pm_board **out, struct pm_arena *arena, unsigned workers, unsigned most, unsigned cpus, int64_t spin_ns)
 {
     struct layout l = lay(most);
@@ -72,6 +83,7 @@ int pm_board_open(struct pm_board **out, struct pm_arena *arena, unsigned worker
     b->most = most;
     b->cpus = cpus;
     b->spin_ns = spin_ns;
+    b->clock_ns = clock_cost();
     b->arena = *arena;
     b->arena.fd = -1;
     b->tasks_at = l.tasks;

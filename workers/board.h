@@ -118,7 +118,7 @@ struct pm_board {
     _Atomic uint32_t look;              /* 1: the application has sent an order to look that has not been taken */
     _Atomic uint32_t resting;           /* the supervisor: workers that come back when it is told that there is work */
     uint32_t most, cpus;                /* slots that the layout has room for */
-    int64_t spin_ns;
+    int64_t spin_ns, clock_ns;          /* how long idle workers spin; what reading the clock costs */
     struct pm_life life;                /* constant */
     struct pm_arena arena;              /* as the workers see it */
     char zmq[108];                      /* where they connect; "" = the shared-memory channel */

@@ -30,13 +30,6 @@ void pm_worker_init(struct pm_worker *me, struct pm_board *board, unsigned index
     me->owner = pm_owner(index, atomic_load_explicit(&me->slot->gen, R));
     me->random = (index + 1u) * UINT64_C(0x9e3779b97f4a7c15);
     me->share = 1.0;
-    int64_t t = pm_now();
-    me->clock_ns = INT64_MAX;
-    for (int i = 0; i < 8; i++) {
-        int64_t u = pm_now();
-        if (u - t < me->clock_ns) me->clock_ns = u - t;
-        t = u;
-    }
     me->run.spot = &me->slot->spot;
     me->run.worker = index;
     me->run.fail = run_fail;
@@ -295,7 +288,7 @@ static void do_batch(struct pm_worker *me, struct pm_job *job, const struct pm_v
     int64_t t = pm_now(), took = t - visit->now;
     visit->now = t;
     if (timed && took > 0) {
-        int64_t in_body = body[1] - body[0] - me->clock_ns;
+        int64_t in_body = body[1] - body[0] - me->board->clock_ns;
         double share = (double)(in_body > 0 ? in_body : 0) * n / (double)took;
         me->share = share < 1 ? share : 1;
     }

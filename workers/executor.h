@@ -140,6 +140,10 @@ extern _Thread_local const struct pm_executor *pm_inside;
 /* How many pools of processes this process is a worker in, one inside the other. */
 extern unsigned pm_depth;
 
+/* This process is a supervisor, or a worker that begins: it has one thread, and none of the library's locks is held.  What the library does around
+ * a fork is not needed there, and would cost each worker copied pages. */
+extern bool pm_supervising;
+
 extern const struct pm_executor_ops pm_serial, pm_threads, pm_processes;
 
 #endif

@@ -25,6 +25,7 @@ void pm_job_stop(struct pm_board *board, struct pm_job *job);
 struct pm_tenure {            /* how long it may stay: workers/life.c */
     bool over;                /* it takes nothing more, and leaves as soon as it holds nothing */
     bool limited;             /* by items, memory or age */
+    bool ran;                 /* something of the caller's may have, in this process */
     uint64_t items;           /* run so far */
     int64_t born, idle_from;  /* idle_from: 0 = it is not idle */
     int64_t look_at;          /* when to ask for its memory again */
@@ -46,7 +47,6 @@ struct pm_worker {
     uint64_t random;
     uint64_t serial;          /* of the job that `run` was made for */
     double share;             /* of a batch that was spent in the function, when last measured */
-    int64_t clock_ns;         /* what reading the clock costs */
     struct pm_run run;
 };
 

@@ -27,10 +27,21 @@ static uint64_t private_memory(void)
     return resident > shared ? (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
-void pm_tenure_flush(void)
+void pm_tenure_flush(const struct pm_worker *me)
 {
-    /* fflush() alone locks and unlocks, which costs a new worker four copied pages. */
-    if (__fpending(stdout)) (void)fflush(stdout);
+    /* fflush() alone locks and unlocks, which costs a new worker four copied pages; and the look at stdout maps one more. */
+    if (me->tenure.ran && __fpending(stdout)) (void)fflush(stdout);
+}
+
+void pm_tenure_prepare(struct pm_worker *me)
+{
+    me->tenure.ran = true;
+    /* Raising is allowed to anyone: when memory runs out the kernel ends a worker, not the application. */
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    if (write(fd, "500", 3) < 0) { /* nothing to be done: it is only a preference */
+    }
+    close(fd);
 }
 
 void pm_tenure_begin(struct pm_worker *me)
@@ -38,18 +49,19 @@ void pm_tenure_begin(struct pm_worker *me)
     const struct pm_life *life = &me->board->life;
     struct pm_slot *slot = me->slot;
     if (life->init) {
+        pm_tenure_first(me);
         atomic_store(&slot->stage, PM_IN_INIT);
         int code = life->init(me->index, &me->run.state, life->arg);
         if (code) {
             atomic_store(&slot->code, code);
             atomic_store(&slot->stage, PM_REFUSED);
-            pm_tenure_flush();
+            pm_tenure_flush(me);
             _exit(1);
         }
         atomic_store(&slot->stage, PM_STARTING);
     }
     me->tenure.limited = life->items || life->bytes || life->age_ns;
-    me->tenure.born = pm_now();
+    if (life->age_ns) me->tenure.born = pm_now();
     if (life->bytes) me->tenure.memory = private_memory();
 }
 
@@ -94,9 +106,10 @@ _Noreturn void pm_tenure_end(struct pm_worker *me)
     atomic_store(&me->slot->stage, rests ? PM_RESTING : PM_LEAVING);
     pm_event_notify(&board->work, 1); /* a wake-up that has come to this one was meant for somebody who stays */
     if (board->life.exit) {
+        pm_tenure_first(me);
         limit_exit(board);
         (void)board->life.exit(me->index, &me->run.state, board->life.arg);
     }
-    pm_tenure_flush();
+    pm_tenure_flush(me);
     _exit(0);
 }

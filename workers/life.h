@@ -8,6 +8,13 @@
 /* Begins: runs the init hook, if there is one.  Does not return when that refuses. */
 void pm_tenure_begin(struct pm_worker *me);
 
+/* Something of the caller's may run here from now on: makes ready for it, the first time. */
+void pm_tenure_prepare(struct pm_worker *me);
+static inline void pm_tenure_first(struct pm_worker *me)
+{
+    if (__builtin_expect(!me->tenure.ran, 0)) pm_tenure_prepare(me);
+}
+
 /* Nothing found: how long to wait for work, -1 = for ever, 0 = it has been idle for long enough, and is to leave now. */
 int64_t pm_tenure_patience(struct pm_worker *me);
 
@@ -15,7 +22,7 @@ int64_t pm_tenure_patience(struct pm_worker *me);
 #define PM_EXIT_NS INT64_C(1000000000)
 _Noreturn void pm_tenure_end(struct pm_worker *me);
 
-void pm_tenure_flush(void); /* writes out what the function has printed */
+void pm_tenure_flush(const struct pm_worker *me); /* writes out what the function has printed */
 
 bool pm_tenure_spent(struct pm_worker *me, int64_t now); /* of one that is limited */
 

@@ -44,6 +44,7 @@ struct supervisor {
     pid_t application;
     int64_t born;
     int64_t end;                   /* of the grace when closing */
+    bool prompt;                   /* see be_prompt() */
 };
 
 /* ---- While it runs ---- */
@@ -76,11 +77,31 @@ static void ring(struct supervisor *s)
     if (tasks && atomic_compare_exchange_strong(&tasks->bell, &asked, 0)) strike(s);
 }
 
+/* A deadline is due while all CPUs are busy, with the very items that it is to end: so little work must not wait until their slices are
+ * over.  A short slice of its own lets a task take a CPU from one with a longer slice (Linux 6.12; older kernels ignore it), and gives it no
+ * more time than others.  Workers have the usual one again. */
+static void be_prompt(void)
+{
+    struct { /* struct sched_attr, its first version */
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } a = {.size = sizeof a};
+    if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) != 0 || a.policy != SCHED_OTHER || a.nice < 0) return; /* the reset would end that too */
+    a.flags |= 1 /* SCHED_FLAG_RESET_ON_FORK */;
+    a.runtime = SLICE_NS;
+    (void)syscall(SYS_sched_setattr, 0, &a, 0);
+}
+
 /* Looks for items past their deadline; returns when to look again, or -1. */
 static int64_t enforce(struct supervisor *s)
 {
     int64_t shortest = pm_board_shortest(s->board);
     if (shortest == 0) return -1;
+    if (!s->prompt) be_prompt();
+    s->prompt = true;
     int64_t now = pm_now(), next = now + shortest;
     for (unsigned i = 0; i < s->board->workers; i++) {
         struct pm_seat *seat = &s->seats.seat[i];
@@ -130,7 +151,8 @@ static _Noreturn void leave(struct supervisor *s, int status)
         while (pid && waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
         if (pid) pm_process_unname(pid);
     }
-    kill_adopted();
+    siginfo_t info;
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) kill_adopted(); /* else there is nobody, as nearly always */
     pm_jobserver_give(pm_board_tokens(s->board), s->seats.jobserver, 0);
 #ifdef HAVE_ZMQ
     pm_zmq_remove(s->board); /* the application may have died before it could */
@@ -191,35 +213,12 @@ static void close_all_but(const int *keep, int n, bool others_stay)
     }
 }
 
-/* A deadline is due while all CPUs are busy, with the very items that it is to end: so little work must not wait until their slices are
- * over.  A short slice of its own lets a task take a CPU from one with a longer slice (Linux 6.12; older kernels ignore it), and gives it no
- * more time than others.  Workers have the usual one again. */
-static void be_prompt(void)
-{
-    struct { /* struct sched_attr, its first version */
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-    } a = {.size = sizeof a};
-    if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) != 0 || a.policy != SCHED_OTHER || a.nice < 0) return; /* the reset would end that too */
-    a.flags |= 1 /* SCHED_FLAG_RESET_ON_FORK */;
-    a.runtime = SLICE_NS;
-    (void)syscall(SYS_sched_setattr, 0, &a, 0);
-}
-
 static void settle_in(struct supervisor *s)
 {
-    sigset_t all;
-    struct sigaction dfl = {.sa_handler = SIG_DFL}; /* the workers inherit this */
-    for (int n = 1; n < NSIG; n++) (void)sigaction(n, &dfl, NULL);
-    sigfillset(&all);
-    (void)sigprocmask(SIG_SETMASK, &all, NULL); /* only SIGKILL ends a supervisor; it ends with the application */
+    pm_process_reset_signals(); /* the workers inherit this.  All are blocked since the fork: only SIGKILL ends a supervisor */
     (void)setpgid(0, 0);                        /* Ctrl-C on a terminal is the application's affair */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     (void)prctl(PR_SET_NAME, "pmap-supervisor");
-    be_prompt();
     close_all_but((const int[]){s->control, s->setup->bell, s->seats.jobserver[0], s->seats.jobserver[1]}, 4, s->setup->keep_fds);
     sigset_t child;
     sigemptyset(&child);
@@ -274,8 +273,8 @@ static _Noreturn void run(struct supervisor *s)
         if (p[2].revents || (s->appfd < 0 && getppid() != s->application)) leave(s, 1);
         if (p[0].revents) orders(s, p[0].revents);
         if (p[1].revents) {
-            struct signalfd_siginfo info;
-            while (read(s->childfd, &info, sizeof info) > 0) {
+            struct signalfd_siginfo info[4]; /* there are two kinds */
+            if (read(s->childfd, info, sizeof info) < 0) { /* there are none: poll() says so again when there are */
             }
             pm_seats_reap(&s->seats, WNOHANG);
         }
@@ -302,6 +301,7 @@ _Noreturn void pm_supervise(const struct pm_charge *charge)
                            .seats = {.board = board, .seat = charge->seats, .self = getpid(), .rationed = charge->rationed,
                                      .jobserver = {charge->jobserver[0], charge->jobserver[1]}}};
     struct pm_answer answer = {0, 0};
+    pm_supervising = true;
     settle_in(&s);
     if (s.childfd < 0) answer.error = -EMFILE;
     else if (charge->takeover) take_over(&s);

@@ -2,13 +2,13 @@
  * stdio buffers, destructors) runs twice, and with its supervisor at the latest. */
 #include "workers/worker.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "shm/process.h"
 #include "shm/size.h"
 #include "workers/life.h"
 #include "workers/tasks.h"
@@ -22,6 +22,7 @@
 #define R memory_order_relaxed
 
 unsigned pm_depth;
+bool pm_supervising;
 
 static void settle_in(struct pm_board *board, unsigned index, pid_t parent)
 {
@@ -32,16 +33,7 @@ static void settle_in(struct pm_board *board, unsigned index, pid_t parent)
     atomic_store(&slot->pid, getpid());
     (void)setpgid(0, 0);
     (void)prctl(PR_SET_NAME, "pmap-worker");
-    sigset_t none; /* handlers are at their defaults since the supervisor */
-    sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    /* Raising is allowed to anyone: when memory runs out the kernel ends a worker, not the application. */
-    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        if (write(fd, "500", 3) < 0) { /* nothing to be done: it is only a preference */
-        }
-        close(fd);
-    }
+    pm_process_unblock_signals(); /* handlers are at their defaults since the supervisor */
 }
 
 static bool work_once(struct pm_worker *me, uint64_t used)
@@ -86,13 +78,16 @@ static void loop(struct pm_worker *me)
      * another begins with what comes: it may not live long. */
     struct pm_ahead_mark ahead = {0};
     if (atomic_load_explicit(&me->slot->gen, R) > 1) ahead = pm_ahead_now(&board->ahead);
-    struct pm_hand hand = {0};
+    struct pm_hand hand;
+    hand.tasks = NULL; /* it is made when there are tasks */
     atomic_store(&me->slot->stage, PM_WORKING);
     me->polite = board->workers <= board->cpus;
     for (;;) {
         uint32_t key = pm_event_key(&board->work); /* before looking: else a wake-up is lost */
         if (pm_tenure_ends(me, 0)) return; /* before it begins anything: the pool may have shrunk while it slept */
-        bool worked = work_once(me, atomic_load(&board->used)) || task_once(me, &hand);
+        uint64_t used = atomic_load(&board->used);
+        if (used || atomic_load_explicit(&board->tasks, R)) pm_tenure_first(me);
+        bool worked = work_once(me, used) || task_once(me, &hand);
         if (me->tenure.over) return; /* it holds nothing here */
         if (worked) {
             me->tenure.idle_from = 0;
@@ -100,7 +95,8 @@ static void loop(struct pm_worker *me)
         }
         if (atomic_load(&board->stop)) return;
         bool in_job = board->spin_ns > 0 && atomic_load_explicit(&board->wanted, R) <= board->cpus;
-        bool spin = may_spin || (in_job && pm_board_busy(board));
+        /* One that has just been forked sleeps first: those that are still to come need the CPU. */
+        bool spin = (may_spin && me->tenure.ran) || (in_job && pm_board_busy(board));
         if (spin && pm_event_spin(&board->work, key, board->spin_ns)) {
             me->spun = true;
             __builtin_prefetch(&board->job[0].round); /* most likely that, and its lines are not here */
@@ -108,7 +104,7 @@ static void loop(struct pm_worker *me)
             continue;
         }
         if (pm_ahead_step(&board->ahead, &board->arena, &ahead)) continue;
-        pm_tenure_flush();
+        pm_tenure_flush(me);
         int64_t patience = pm_tenure_patience(me);
         if (patience == 0) return;
         (void)pm_event_wait(&board->work, key, patience);
@@ -117,21 +113,21 @@ static void loop(struct pm_worker *me)
 
 /* pthread_exit() in a function or hook would leave the process to the other threads in it, which the function, OpenMP or libzmq has started: a
  * worker that never answers, and that nobody sees to have died. */
-static void ended_by_caller(void *unused)
+static void ended_by_caller(void *me)
 {
-    (void)unused;
-    pm_tenure_flush();
+    pm_tenure_flush(me);
     _exit(0);
 }
 
 _Noreturn void pm_worker_main(struct pm_board *board, unsigned index, pid_t parent)
 {
     struct pm_worker me;
+    pm_supervising = false;
     pm_depth++;
     settle_in(board, index, parent);
     supervisor = parent;
     pm_worker_init(&me, board, index);
-    pthread_cleanup_push(ended_by_caller, NULL);
+    pthread_cleanup_push(ended_by_caller, &me);
     pm_tenure_begin(&me);
 #ifdef HAVE_ZMQ
     if (board->zmq[0]) pm_zmq_serve(&me);

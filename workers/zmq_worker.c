@@ -301,6 +301,7 @@ void pm_zmq_serve(struct pm_worker *me)
 {
     struct serve s = {.me = me};
     struct pm_board *board = me->board;
+    pm_tenure_first(me);
     if (!set_up(&s)) return;
     for (bool on = true; on;) {
         zmq_msg_t head;
@@ -312,7 +313,7 @@ void pm_zmq_serve(struct pm_worker *me)
             int64_t patience = pm_tenure_patience(me);
             if (patience == 0 || (stop && !pm_board_busy(board)) || pm_tenure_ends(me, 0)) on = false;
             zmq_pollitem_t item = {.socket = s.socket, .events = ZMQ_POLLIN};
-            pm_tenure_flush();
+            pm_tenure_flush(me);
             if (on) (void)pm_libzmq.poll(&item, 1, wait_ms(stop, patience));
         } else if (errno != EINTR) {
             _exit(1);
