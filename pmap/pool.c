@@ -10,6 +10,7 @@
 
 #include "shm/event.h"
 #include "shm/heap.h"
+#include "shm/process.h"
 #include "pmap/future.h"
 #include "pmap/objects.h"
 #include "pmap/options.h"
@@ -113,7 +114,7 @@ static size_t default_memory(void)
  * before the fork.  LLVM's runtime needs no such help and aborts when given it. */
 static void quieten_openmp(void)
 {
-    if (dlsym(RTLD_DEFAULT, "__kmpc_fork_call")) return;
+    if (pm_process_named()) return;
     void *pause_all = dlsym(RTLD_DEFAULT, "omp_pause_resource_all"), *inside = dlsym(RTLD_DEFAULT, "omp_in_parallel");
     int (*pause_fn)(int);
     int (*inside_fn)(void);

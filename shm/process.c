@@ -5,6 +5,7 @@
 #include "shm/event.h"
 #include "shm/fd.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -70,7 +71,7 @@ static int read_stat(pid_t pid, struct stat_line *line)
 
 #define SIGNALS 64 /* of the kernel, those of the C library among them; its set of them is one word on all machines of ours */
 
-void pm_process_reset_signals(void)
+void pm_process_free_signals(void)
 {
     static const struct {
         void *handler; /* SIG_DFL */
@@ -78,12 +79,8 @@ void pm_process_reset_signals(void)
         void *restorer;
         uint64_t mask;
     } defaults = {0};
-    for (int n = 1; n <= SIGNALS; n++) (void)syscall(SYS_rt_sigaction, n, &defaults, NULL, sizeof(uint64_t));
-}
-
-void pm_process_unblock_signals(void)
-{
     uint64_t none = 0;
+    for (int n = 1; n <= SIGNALS; n++) (void)syscall(SYS_rt_sigaction, n, &defaults, NULL, sizeof none);
     (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 }
 
@@ -104,6 +101,8 @@ static char *put_number(char *at, unsigned long n)
     while (k) *at++ = digits[--k];
     return at;
 }
+
+bool pm_process_named(void) { return dlsym(RTLD_DEFAULT, "__kmpc_fork_call") != NULL; }
 
 void pm_process_unname(pid_t pid)
 {

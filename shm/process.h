@@ -27,14 +27,13 @@ bool pm_thread_ended(pid_t tid, uint64_t start, uint64_t mask);
 /* The CPU on which it runs or whose queue it is in; -1 when it sleeps, or that is not known. */
 int pm_process_queue(pid_t pid);
 
-/* The signals of a child that has just been forked: all handlers at their defaults; none blocked.  By system calls of their own: the C library's
- * functions for it lie in places of their own, each of which is a page fault in every worker. */
-void pm_process_reset_signals(void);
-void pm_process_unblock_signals(void);
+/* For a forked child, in which all signals were blocked until now: all handlers at their defaults, no signal blocked. */
+void pm_process_free_signals(void);
 
 /* A forked child has ended: takes away the name in /dev/shm that LLVM's OpenMP run-time gives each one of a program that uses it, and that only
  * exit() would take away.  A later process with that pid would not get through its fork(). */
 void pm_process_unname(pid_t pid);
+bool pm_process_named(void); /* does the next forked child get such a name? */
 
 /* Waits for its end, at most timeout_ms (negative = for ever): 0, or -ETIMEDOUT.  Does not reap. */
 int pm_process_wait(const struct pm_process *process, int pidfd, int timeout_ms);

@@ -38,6 +38,7 @@ struct pm_slot {
     _Atomic int32_t pid;       /* 0 = nobody */
     _Atomic uint64_t born;     /* CLOCK_BOOTTIME in ns when it was forked: tells it from a later process of the same pid */
     _Atomic uint32_t stage;    /* enum pm_stage */
+    _Atomic uint32_t used;     /* the worker: something of the caller's may have run in it */
     _Atomic int32_t code;      /* the worker: with PM_REFUSED */
     alignas(128) struct pm_spot spot; /* the worker */
     _Atomic uint64_t progress; /* the worker: chunks committed since the pool opened */

@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shm/process.h"
+
 #define R memory_order_relaxed
 #define LOOK_NS INT64_C(1000000) /* between two looks at its memory: one takes some microseconds */
 
@@ -36,6 +38,8 @@ void pm_tenure_flush(const struct pm_worker *me)
 void pm_tenure_prepare(struct pm_worker *me)
 {
     me->tenure.ran = true;
+    atomic_store_explicit(&me->slot->used, 1, R);
+    pm_process_free_signals();
     /* Raising is allowed to anyone: when memory runs out the kernel ends a worker, not the application. */
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd < 0) return;

@@ -65,10 +65,12 @@ static void reap_supervisor(struct pm_processes *p)
     if (p->supervisor.pid && got < 0 && (p->pidfd < 0 || errno == EINVAL)) /* no pidfds, or no such wait: before Linux 5.4 */
         while (waitpid(p->supervisor.pid, NULL, 0) < 0 && errno == EINTR) {
         }
-    if (p->supervisor.pid) pm_process_unname(p->supervisor.pid);
-    if (p->pidfd >= 0) close(p->pidfd);
-    if (p->control >= 0) close(p->control);
+    if (p->supervisor.pid && p->named) pm_process_unname(p->supervisor.pid);
+    /* Forgotten first, closed then: the numbers may be another thread's at once, whose fork would close them in its child as this pool's. */
+    int pidfd = p->pidfd, control = p->control;
     p->pidfd = p->control = -1;
+    if (pidfd >= 0) close(pidfd);
+    if (control >= 0) close(control);
     p->supervisor.pid = 0;
 }
 
@@ -97,13 +99,14 @@ static int start_supervisor(struct pm_processes *p, bool takeover)
     sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler of the application runs in the child */
     forking = p;
+    p->named = pm_process_named();
     pid_t application = getpid(), pid = seats ? fork() : -1;
     if (pid == 0) {
         close(pair[0]);
         if (p->watch >= 0) close(p->watch);
         struct pm_charge charge = {.board = p->board, .setup = &p->setup, .seats = seats, .control = pair[1],
                                    .jobserver = {p->jobserver[0], p->jobserver[1]}, .rationed = p->jobserver[0] >= 0 || p->one_only,
-                                   .application = application, .takeover = takeover};
+                                   .application = application, .named = p->named, .takeover = takeover};
         pm_supervise(&charge);
     }
     int e = !seats ? -ENOMEM : pid < 0 ? -errno : 0;

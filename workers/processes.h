@@ -23,6 +23,7 @@ struct pm_processes {
     int pidfd, control;
     int watch;                      /* an epoll set of the bell and of what tells the supervisor's end; -1: nobody has asked for it */
     bool watched;                   /* the latter is in it */
+    bool named;                     /* the supervisor has a name in /dev/shm: pm_process_named() */
     int jobserver[2];               /* -1: none.  Kept here too, for when there is no supervisor to give tokens back */
     bool one_only;                  /* there is a jobserver that gives us nothing */
     atomic_bool ending;

@@ -41,6 +41,7 @@ static int start(struct pm_seats *s, unsigned i)
     struct pm_seat *seat = &s->seat[i];
     uint32_t gen = (atomic_load(&slot->gen) + 1) & 0xfffu;
     atomic_store(&slot->stage, PM_STARTING);
+    atomic_store_explicit(&slot->used, 0, R);
     atomic_store(&slot->born, (uint64_t)boot_ns());
     atomic_store(&slot->gen, gen ? gen : 1);
     atomic_store_explicit(&slot->spot.job, 0, R);
@@ -250,7 +251,7 @@ static void bury(struct pm_seats *s, unsigned i, int status)
     int64_t now = pm_now();
     uint32_t stage = atomic_load(&slot->stage);
     bool reached_loop = stage >= PM_WORKING, leaving = stage >= PM_LEAVING || (s->closing && WIFEXITED(status));
-    (void)kill(-seat->pid, SIGKILL); /* what the function started and left behind */
+    if (atomic_load_explicit(&slot->used, R)) (void)kill(-seat->pid, SIGKILL); /* what the function started and left behind */
     struct pm_death death = why(s, i, status);
     seat->pid = 0;
     s->alive--;
@@ -287,12 +288,14 @@ void pm_seats_reap(struct pm_seats *s, int how)
     siginfo_t info = {.si_pid = 0};
     while (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | how) == 0 && info.si_pid > 0) {
         pid_t pid = info.si_pid;
+        bool unused = false; /* a worker that never ran anything of the caller's; else it may be something adopted */
         for (unsigned i = 0; i < s->board->workers; i++)
             if (s->seat[i].pid == pid) {
+                unused = !atomic_load_explicit(&s->board->slot[i].used, R);
                 bury(s, i, status_of(&info));
                 break;
             }
-        pm_process_unname(pid);
+        if (s->named || !unused) pm_process_unname(pid);
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
         if (how == 0) return;
         info.si_pid = 0;

@@ -215,7 +215,10 @@ static void close_all_but(const int *keep, int n, bool others_stay)
 
 static void settle_in(struct supervisor *s)
 {
-    pm_process_reset_signals(); /* the workers inherit this.  All are blocked since the fork: only SIGKILL ends a supervisor */
+    /* All signals are blocked since the fork, and stay so: only SIGKILL ends a supervisor; it ends with the application.  These two it reads,
+     * and what is ignored does not come even so; a SIGCHLD that is ignored would also reap behind its back. */
+    (void)sigaction(SIGCHLD, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+    (void)sigaction(SIGUSR1, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
     (void)setpgid(0, 0);                        /* Ctrl-C on a terminal is the application's affair */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     (void)prctl(PR_SET_NAME, "pmap-supervisor");
@@ -298,7 +301,8 @@ _Noreturn void pm_supervise(const struct pm_charge *charge)
     struct pm_board *board = charge->board;
     struct supervisor s = {.board = board, .setup = charge->setup, .control = charge->control, .application = charge->application,
                            .born = pm_now(),
-                           .seats = {.board = board, .seat = charge->seats, .self = getpid(), .rationed = charge->rationed,
+                           .seats = {.board = board, .seat = charge->seats, .self = getpid(), .named = charge->named,
+                                     .rationed = charge->rationed,
                                      .jobserver = {charge->jobserver[0], charge->jobserver[1]}}};
     struct pm_answer answer = {0, 0};
     pm_supervising = true;

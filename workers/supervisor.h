@@ -32,6 +32,7 @@ struct pm_charge {
     int jobserver[2];    /* -1: none */
     bool rationed;       /* no more workers than one and one a token */
     pid_t application;
+    bool named;          /* it has a name in /dev/shm, and so have its workers: pm_process_named() */
     bool takeover;       /* a supervisor died before; its workers are to be ended and mended first */
 };
 

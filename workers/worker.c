@@ -8,7 +8,6 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "shm/process.h"
 #include "shm/size.h"
 #include "workers/life.h"
 #include "workers/tasks.h"
@@ -33,7 +32,6 @@ static void settle_in(struct pm_board *board, unsigned index, pid_t parent)
     atomic_store(&slot->pid, getpid());
     (void)setpgid(0, 0);
     (void)prctl(PR_SET_NAME, "pmap-worker");
-    pm_process_unblock_signals(); /* handlers are at their defaults since the supervisor */
 }
 
 static bool work_once(struct pm_worker *me, uint64_t used)
