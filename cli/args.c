@@ -15,7 +15,9 @@ struct args_reader {
     bool exact;                /* every group but the last has so many */
     struct args group;         /* grows; its texts are in `text` */
     size_t cells, used, room;  /* cells that `group.value` has room for; bytes in `text` */
-    char *text;
+    char *text;                /* each value with a zero byte behind it */
+    bool holes;                /* a value is missing */
+    size_t length;             /* of the command, for a limit */
     const struct record *kept; /* the row that did not fit into the last group, still where rows.c has it */
     size_t nkept;
     bool over;
@@ -104,19 +106,23 @@ static int make_room(struct args_reader *r, size_t columns, size_t bytes)
     return 0;
 }
 
+static inline void add_cell(struct args_reader *r, struct record *to, const struct record *cell)
+{
+    char *text = r->text + r->used;
+
+    *to = (struct record){ text, cell->bytes };
+    memcpy(text, cell->text, cell->bytes);
+    text[cell->bytes] = '\0';
+    r->used += cell->bytes + 1;
+}
+
 static int add_row(struct args_reader *r, const struct record *cell, size_t n)
 {
     struct args *g = &r->group;
     struct record *row;
     size_t bytes = 0;
 
-    /* The common case, short: with -X a command has a million of them. */
-    if (n == 1 && g->columns == 1 && cell->text && g->rows < r->cells && cell->bytes <= r->room - r->used) {
-        g->value[g->rows++] = (struct record){ memcpy(r->text + r->used, cell->text, cell->bytes), cell->bytes };
-        r->used += cell->bytes;
-        return 0;
-    }
-    for (size_t i = 0; i < n; i++) bytes += cell[i].bytes;
+    for (size_t i = 0; i < n; i++) bytes += cell[i].bytes + 1;
     if (make_room(r, n > g->columns ? n : g->columns, bytes)) {
         complain("not enough memory for the arguments of a command");
         return -1;
@@ -124,11 +130,27 @@ static int add_row(struct args_reader *r, const struct record *cell, size_t n)
     row = g->value + g->rows++ * g->columns;
     for (size_t i = 0; i < g->columns; i++) {
         row[i] = (struct record){ NULL, 0 };
-        if (i >= n || !cell[i].text) continue;
-        row[i] = (struct record){ memcpy(r->text + r->used, cell[i].text, cell[i].bytes), cell[i].bytes };
-        r->used += cell[i].bytes;
+        if (i < n && cell[i].text) add_cell(r, &row[i], &cell[i]);
+        else r->holes = true;
     }
     return 0;
+}
+
+/* Rows of one column behind the first, as many as are at hand, fit and find room: with -X a command has a million of them. */
+static void add_many(struct args_reader *r, const struct args_limit *limit)
+{
+    struct args *g = &r->group;
+    const struct record *list;
+    size_t n = rows_some(r->rows, &list), i = 0;
+
+    for (; i < n && g->rows < r->most && g->rows < r->cells && list[i].bytes < r->room - r->used; i++) {
+        size_t more = limit->each * (list[i].bytes + ARGS_WORD);
+
+        if (more > limit->most - r->length) break;
+        r->length += more;
+        add_cell(r, &g->value[g->rows++], &list[i]);
+    }
+    rows_given(r->rows, i);
 }
 
 /* A large group is given away with the buffers that it grew in; the next ones begin as large. */
@@ -144,36 +166,56 @@ static bool give_buffers(struct args_reader *r, struct args *args)
     }
     *args = r->group;
     args->text = r->text;
-    args->clean = !memchr(r->text, 0, r->used);
     r->group = (struct args){ .value = value };
     r->text = text;
-    r->used = 0;
     return true;
 }
 
-/* The group as a block of its own; the buffers are empty again. */
-static int give(struct args_reader *r, struct args *args)
+/* The group as a block of its own. */
+static bool give_copy(struct args_reader *r, struct args *args)
 {
     size_t cells = r->group.rows * r->group.columns;
-    struct record *value;
-    char *text;
+    struct record *value = malloc(cells * sizeof *value + r->used);
+    char *text = (char *)(value + cells);
 
-    if (r->used > LARGE && give_buffers(r, args)) return 1;
-    value = malloc(cells * sizeof *value + r->used);
-    text = (char *)(value + cells);
-    if (!value) {
-        complain("not enough memory for the arguments of a command");
-        return -1;
-    }
+    if (!value) return false;
     memcpy(value, r->group.value, cells * sizeof *value);
     if (r->used) memcpy(text, r->text, r->used);
     moved(value, cells, r->text, text);
     *args = (struct args){ .rows = r->group.rows, .columns = r->group.columns, .value = value };
-    r->group.rows = r->group.columns = r->used = 0;
+    r->group.rows = r->group.columns = 0;
+    return true;
+}
+
+/* The buffers are empty again. */
+static int give(struct args_reader *r, struct args *args)
+{
+    size_t columns = r->group.columns;
+
+    if (!(r->used > LARGE && give_buffers(r, args)) && !give_copy(r, args)) {
+        complain("not enough memory for the arguments of a command");
+        return -1;
+    }
+    args->clean = rows_clean(r->rows);
+    args->packed = columns == 1 && !r->holes ? r->used : 0;
+    r->used = 0;
+    r->holes = false;
     return 1;
 }
 
-int args_next(struct args_reader *r, struct args *args, bool wait, bool (*fits)(const struct args *, void *), void *arg)
+/* With its last row: is the command short enough? */
+static bool fits(struct args_reader *r, const struct args_limit *limit)
+{
+    const struct args *g = &r->group;
+    size_t row = g->rows - 1;
+
+    if (row == 0) r->length = 0;
+    if (row > 0 && limit->each && g->columns == 1) r->length += limit->each * (g->value[row].bytes + ARGS_WORD);
+    else r->length += limit->grows(limit->arg, g, row);
+    return r->length <= limit->most;
+}
+
+int args_next(struct args_reader *r, struct args *args, bool wait, const struct args_limit *limit)
 {
     while (!r->over && r->group.rows < r->most) {
         size_t used = r->used;
@@ -187,12 +229,13 @@ int args_next(struct args_reader *r, struct args *args, bool wait, bool (*fits)(
             if (r->over) break; /* what came before is given first */
         }
         if (add_row(r, r->kept, r->nkept)) return -1;
-        if (fits && !fits(&r->group, arg) && r->group.rows > 1) {
+        if (limit && !fits(r, limit) && r->group.rows > 1) {
             r->group.rows--;
             r->used = used;
             break;
         }
         r->kept = NULL;
+        if (limit && limit->each && r->group.columns == 1 && r->length <= limit->most) add_many(r, limit);
     }
     return r->group.rows ? give(r, args) : r->result;
 }

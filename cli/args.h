@@ -12,7 +12,18 @@ struct args {
     struct record *value;  /* [row * columns + column]; belongs to this struct, texts and all.  text NULL: the row has no such column */
     char *text;            /* belongs to it, too; NULL = the texts are behind the values */
     bool clean;            /* no value has a zero byte; false = not known */
+    size_t packed;         /* of one column, none missing: the texts lie one behind the other, a zero byte behind each, and are so many bytes;
+                              else 0 */
 };
+
+/* How long a command may become. */
+struct args_limit {
+    size_t most;
+    size_t (*grows)(const void *arg, const struct args *args, size_t row); /* by so much does this row make it longer; row 0: all of it */
+    const void *arg;
+    size_t each; /* not 0: of one column, a further row does so by `each` times (its bytes + ARGS_WORD) */
+};
+#define ARGS_WORD (1 + sizeof(char *)) /* what a word takes beyond its text */
 
 struct args_reader;
 
@@ -28,9 +39,8 @@ const char *args_source(const struct args_reader *reader, size_t column);
 
 /* 1: *args is the next group, valid until args_free(); 0: the end; -1 after a message, when all that was read before has been given;
  * 2, only without `wait`: it would have to wait for a pipe or a terminal.  Then poll args_fd() for reading and call it again: what has
- * come so far is kept.  fits(args, arg): for fill, is the command with these rows, of which the last is new, still short enough?  It is
- * asked for each row in turn, and for the first as well, which is given whatever it says: so it can count up.  NULL = no fill. */
-int args_next(struct args_reader *reader, struct args *args, bool wait, bool (*fits)(const struct args *, void *), void *arg);
+ * come so far is kept.  limit: for fill, as many rows as it allows, but one at least; NULL = no fill. */
+int args_next(struct args_reader *reader, struct args *args, bool wait, const struct args_limit *limit);
 int args_fd(const struct args_reader *reader);
 void args_free(struct args *args);
 void args_close(struct args_reader *reader);

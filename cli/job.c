@@ -32,15 +32,6 @@ static double since_1970(void)
 
 /* ---- Made ---- */
 
-/* With the last row: is the command line still short enough?  Asked for each row in turn, so it counts on. */
-bool job_fits(const struct args *args, void *arg)
-{
-    struct run *r = arg;
-    if (args->rows == 1) r->fit_bytes = 0;
-    r->fit_bytes += template_grows(r->words, args, args->rows - 1);
-    return r->fit_bytes <= r->most_bytes;
-}
-
 /* What --tag puts before its lines: the values, or --tagstring. */
 static int make_tag(struct run *r, struct job *job, const struct args *args)
 {
@@ -88,7 +79,7 @@ static int from_log(struct run *r, struct job *job)
 /* What the next job is to be about: arguments, or its standard input.  As args_next() says. */
 static int take(struct run *r, struct job *job, struct args *args)
 {
-    if (r->reader) return args_next(r->reader, args, false, r->batch->fill ? job_fits : NULL, r);
+    if (r->reader) return args_next(r->reader, args, false, r->batch->fill ? &r->limit : NULL);
     int got = blocks_next(r->blocks, &job->block);
     if (got == 1) job->sent = job->block->bytes;
     return got;

@@ -16,6 +16,7 @@
 #include <sys/random.h>
 
 #define CHUNK ((size_t)1 << 20)
+#define SOME 256u
 
 struct chunk { /* texts that are held; they never move */
     struct chunk *before;
@@ -51,7 +52,8 @@ struct rows {
     size_t *order;           /* --shuf */
     bool empty;              /* a held dimension has no record: there is no combination */
     bool simple;             /* one stream, each record as it is: with -X millions of them are a command's */
-    struct record whole;     /* then: the last one */
+    struct record whole[SOME]; /* then: the last ones, */
+    size_t at, n;            /* of which so many have been given, and so many there are */
     int fd;
     struct record *cell;
     size_t room;
@@ -397,10 +399,16 @@ int rows_next(struct rows *rows, bool wait, const struct record **cells, size_t 
 
     if (rows->empty) return 0;
     if (rows->simple) {
-        int got = input_next(rows, rows->input, wait, &rows->whole);
+        if (rows->at == rows->n) {
+            const struct batch *b = rows->batch;
+            int got = input_next(rows, rows->input, wait, rows->whole);
 
-        if (got != 1) return got;
-        *cells = &rows->whole;
+            if (got != 1) return got;
+            rows->at = 0;
+            rows->n = 1;
+            if (!b->skip_empty && !b->most_lines) rows->n += source_some(rows->input->source, rows->whole + 1, SOME - 1);
+        }
+        *cells = &rows->whole[rows->at++];
         *count = 1;
         return 1;
     }
@@ -421,6 +429,21 @@ int rows_next(struct rows *rows, bool wait, const struct record **cells, size_t 
     }
     rows->next++;
     return 1;
+}
+
+size_t rows_some(const struct rows *rows, const struct record **list)
+{
+    *list = rows->whole + rows->at;
+    return rows->n - rows->at;
+}
+
+void rows_given(struct rows *rows, size_t n) { rows->at += n; }
+
+bool rows_clean(const struct rows *rows)
+{
+    for (const struct input *in = rows->input; in < rows->input + rows->inputs; in++)
+        if (!source_clean(in->source)) return false;
+    return true;
 }
 
 int rows_fd(const struct rows *rows) { return rows->fd; }

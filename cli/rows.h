@@ -18,6 +18,13 @@ void rows_close(struct rows *rows);
 int rows_next(struct rows *rows, bool wait, const struct record **cells, size_t *count);
 int rows_fd(const struct rows *rows);
 
+/* Of the rows that rows_next() would give now those of one column that are there already: how many they are, often none.  With the second
+ * call so many of them are given. */
+size_t rows_some(const struct rows *rows, const struct record **list);
+void rows_given(struct rows *rows, size_t n);
+
+bool rows_clean(const struct rows *rows); /* no row that was given has a zero byte; false: not known */
+
 int rows_column(const struct rows *rows, const char *name, size_t length); /* -1: no such name */
 size_t rows_names(const struct rows *rows);   /* columns that --header names */
 size_t rows_total(const struct rows *rows);   /* 0: not known, or none */

@@ -235,6 +235,7 @@ static int open_words(struct run *r)
         if (r->reader) r->words = template_make(b, b->words, b->nwords, true, r->reader);
     }
     if (!r->words || (b->filter && filters_open(r))) return -1;
+    r->limit = template_limit(r->words, r->most_bytes);
     if (b->tag || b->tagstring) {
         r->tag_batch = *b;
         r->tag_batch.shell = false;

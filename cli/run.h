@@ -47,7 +47,8 @@ struct run {
     struct batch tag_batch;        /* what the tag's template goes by, and its word: they live as long as it */
     char *tag_word[1];
     bool shell, pipe;
-    size_t most_bytes, fit_bytes;  /* -X, -m: of a command line; of the group that is being collected */
+    size_t most_bytes;             /* of a command line */
+    struct args_limit limit;       /* -X, -m: the same */
     struct output *output;
     struct journal *journal;
     pmap_commands *set;
@@ -89,7 +90,6 @@ int job_filter(struct run *r, struct job **job);    /* made, for its own input *
 int job_start(struct run *r, struct job *job);
 int job_ended(struct run *r, pmap_command *command); /* takes both */
 void job_free(struct run *r, struct job *job);
-bool job_fits(const struct args *args, void *run);
 
 /* control.c */
 int control_begin(struct run *r);

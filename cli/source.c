@@ -36,6 +36,7 @@ struct source {
     enum { MORE, END, FAILED } state; /* of reading: END, all of the file is in the buffer */
     enum place place;                 /* at `scanned` */
     bool found;                       /* the delimiter is there */
+    bool zeros;                       /* something that was read has a zero byte that is no delimiter */
     char *buffer;
     size_t start, scanned, end, room;
 };
@@ -169,6 +170,7 @@ static int more(struct source *s)
     }
     if (got < 0) return failed(s, strerror(errno));
     if (got == 0) s->state = END;
+    if (s->delimiter && !s->zeros) s->zeros = memchr(s->buffer + s->end, 0, (size_t)got);
     s->end += (size_t)got;
     return 0;
 }
@@ -203,6 +205,24 @@ int source_next(struct source *s, struct record *record)
     if (s->csv && s->delimiter == '\n' && record->bytes > 0 && end[-1] == '\r') record->bytes--;
     return 1;
 }
+
+size_t source_some(struct source *s, struct record *list, size_t most)
+{
+    size_t n = 0;
+
+    /* Of a record that is searched in pieces, source_next() remembers how far. */
+    if (s->fd < 0 || s->csv || s->state == FAILED || s->scanned != s->start) return 0;
+    for (const char *at = s->buffer + s->start, *end = s->buffer + s->end, *found; n < most; at = found + 1) {
+        found = memchr(at, s->delimiter, (size_t)(end - at));
+        if (!found || (size_t)(found - at) > SOURCE_MOST) break;
+        list[n++] = (struct record){ at, (size_t)(found - at) };
+        s->start = s->scanned = (size_t)(found + 1 - s->buffer);
+    }
+    s->count += n;
+    return n;
+}
+
+bool source_clean(const struct source *s) { return !s->zeros; }
 
 bool source_ready(struct source *s)
 {

@@ -31,6 +31,13 @@ struct source *source_file(const char *file, char delimiter, char csv);
 int source_next(struct source *source, struct record *record);
 void source_close(struct source *source); /* NULL: nothing */
 
+/* Of the records that source_next() would give now those that have been read already, at most so many: how many they are, often none.  They
+ * are given, and valid together with the one before. */
+size_t source_some(struct source *source, struct record *list, size_t most);
+
+/* Has no record that was given a zero byte?  false: it is not known. */
+bool source_clean(const struct source *source);
+
 /* Will source_next() answer at once, without waiting for more from a pipe or a terminal?  Takes in what is there already, as a call that
  * ends the last record's life.  Never waits, unless another process reads from the same pipe. */
 bool source_ready(struct source *source);

@@ -203,6 +203,16 @@ static bool is_plain(const struct line *l, const struct word *w)
 
 static void put_plain(struct line *l)
 {
+    const struct args *a = l->args;
+
+    if (a->packed && !l->checks) {
+        for (size_t row = 0; l->argv && row < a->rows; row++) l->argv[l->words + row] = l->to + (a->value[row].text - a->value->text);
+        if (l->argv) l->to = (char *)memcpy(l->to, a->value->text, a->packed) + a->packed;
+        l->bytes += a->packed;
+        l->words += a->rows;
+        if (l->argv) l->argv[l->words] = l->to;
+        return;
+    }
     for (const struct record *value = l->args->value, *end = value + l->args->rows; value < end; value++) {
         if (!value->text) continue;
         if (l->checks && memchr(value->text, 0, value->bytes)) l->zero = value;
@@ -284,9 +294,12 @@ int template_fill(const struct template *t, const struct args *args, size_t seq,
     return 0;
 }
 
+static size_t grows(const void *t, const struct args *args, size_t row) { return template_grows(t, args, row); }
+
+struct args_limit template_limit(const struct template *t, size_t most) { return (struct args_limit){ most, grows, t, t->grows }; }
+
 size_t template_grows(const struct template *t, const struct args *args, size_t row)
 {
-    if (row > 0 && t->grows && args->columns == 1) return t->grows * (args->value[row].bytes + 1 + sizeof(char *));
     struct args one = { .rows = 1, .columns = args->columns, .value = args->value };
     struct line l = { .t = t, .args = args, .sequence = "18446744073709551615", .slot = "4294967295" };
 

@@ -32,9 +32,11 @@ bool template_names_program(const struct template *t);  /* the first word has a 
 int template_fill(const struct template *t, const struct args *args, size_t seq, unsigned slot, char ***argv, size_t *bytes);
 
 /* By how many bytes row `row` makes the command longer: for row 0 all that it has with that row alone.  Their sum is at least *bytes of
- * template_fill(), and more only where {#} or {%} have few digits or columns are missing.  For what args_next() asks: adding up costs a
- * row's time a row. */
+ * template_fill(), and more only where {#} or {%} have few digits or columns are missing.  Adding up costs a row's time a row. */
 size_t template_grows(const struct template *t, const struct args *args, size_t row);
+
+/* For args_next(): so many bytes may a command have.  Valid as long as the template. */
+struct args_limit template_limit(const struct template *t, size_t most);
 
 /* Bytes of all arguments that the system takes at most for one command, with this environment; and of one argument, such as a line for
  * sh, without its zero byte. */

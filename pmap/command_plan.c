@@ -38,14 +38,18 @@ static const char *take_text(struct block *b, const char *text)
 static const char *const *take_list(struct block *b, const char *const *list)
 {
     size_t n = 0, bytes = 0;
+    bool together = true; /* they lie one behind the other, and are copied at once: there may be a hundred thousand */
     if (!list) return NULL;
-    for (; list[n]; n++) bytes += strlen(list[n]) + 1;
+    for (; list[n]; n++) {
+        together &= list[n] == list[0] + bytes;
+        bytes += strlen(list[n]) + 1;
+    }
     const char **copy = take(b, NULL, (n + 1) * sizeof *copy);
-    char *texts = take(b, NULL, bytes);
+    char *texts = take(b, together ? list[0] : NULL, bytes);
     if (!copy) return NULL;
     for (size_t i = 0; i < n; i++) {
-        copy[i] = texts;
-        texts = stpcpy(texts, list[i]) + 1;
+        copy[i] = together ? texts + (list[i] - list[0]) : texts;
+        if (!together) texts = stpcpy(texts, list[i]) + 1;
     }
     copy[n] = NULL;
     return copy;

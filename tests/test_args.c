@@ -29,18 +29,20 @@ static void note(const struct args *args)
     seen[at] = '\0';
 }
 
-/* For -X: at most so many bytes of values. */
-static bool short_enough(const struct args *args, void *arg)
+/* For -X: bytes of values. */
+static size_t values(const void *arg, const struct args *args, size_t row)
 {
     size_t bytes = 0;
 
-    for (size_t i = 0; i < args->rows * args->columns; i++) bytes += args->value[i].bytes;
-    return bytes <= *(size_t *)arg;
+    (void)arg;
+    for (size_t i = row * args->columns; i < (row + 1) * args->columns; i++) bytes += args->value[i].bytes;
+    return bytes;
 }
 
 static int read_all(const struct batch *b, size_t limit)
 {
     struct args_reader *r = args_open(b);
+    struct args_limit most = { .most = limit, .grows = values };
     struct args args;
     size_t total, groups = 0;
     int got;
@@ -48,12 +50,12 @@ static int read_all(const struct batch *b, size_t limit)
     seen[0] = '\0';
     if (!r) return -1;
     total = args_total(r);
-    while ((got = args_next(r, &args, true, limit ? short_enough : NULL, &limit)) == 1) {
+    while ((got = args_next(r, &args, true, limit ? &most : NULL)) == 1) {
         note(&args);
         args_free(&args);
         groups++;
     }
-    assert_int_equal(args_next(r, &args, false, NULL, NULL), got); /* and again */
+    assert_int_equal(args_next(r, &args, false, NULL), got); /* and again */
     if (total && got == 0) assert_int_equal(total, groups);
     args_close(r);
     return got;
@@ -137,7 +139,7 @@ static void columns(void **state)
         struct args args;
 
         assert_non_null(r);
-        assert_int_equal(args_next(r, &args, true, NULL, NULL), 1);
+        assert_int_equal(args_next(r, &args, true, NULL), 1);
         assert_int_equal(args.columns, 3);
         assert_int_equal(args.value[0].bytes, 3);
         assert_memory_equal(args.value[0].text, "a\0b", 3);
@@ -169,7 +171,7 @@ static void header(void **state)
     assert_int_equal(column(r, "word"), 2);
     assert_int_equal(column(r, "h"), -1);
     assert_int_equal(column(r, ""), -1);
-    assert_int_equal(args_next(r, &args, true, NULL, NULL), 1);
+    assert_int_equal(args_next(r, &args, true, NULL), 1);
     args_free(&args);
     args_close(r);
     /* A record that is short has its columns at their names' places all the same. */
@@ -318,39 +320,30 @@ static void waits(void **state)
     seen[0] = '\0';
     r = args_open(&b);
     assert_non_null(r);
-    assert_int_equal(args_next(r, &args, false, NULL, NULL), 2);
+    assert_int_equal(args_next(r, &args, false, NULL), 2);
     assert_int_equal(args_fd(r), STDIN_FILENO);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         assert_int_equal(write(ends[1], steps[i].write, strlen(steps[i].write)), strlen(steps[i].write));
-        assert_int_equal(args_next(r, &args, false, NULL, NULL), steps[i].result);
+        assert_int_equal(args_next(r, &args, false, NULL), steps[i].result);
         if (steps[i].result != 1) continue;
         note(&args);
         args_free(&args);
     }
     close(ends[1]);
-    assert_int_equal(args_next(r, &args, false, NULL, NULL), 1);
+    assert_int_equal(args_next(r, &args, false, NULL), 1);
     note(&args);
     args_free(&args);
-    assert_int_equal(args_next(r, &args, false, NULL, NULL), 0);
+    assert_int_equal(args_next(r, &args, false, NULL), 0);
     assert_string_equal(seen, "a|b c d\ne|f\ng\n");
     args_close(r);
     dup2(keep, STDIN_FILENO);
     close(keep);
 }
 
-/* The same for many rows: counts up. */
-static bool counted(const struct args *args, void *arg)
-{
-    size_t *bytes = arg, last = args->value[(args->rows - 1) * args->columns].bytes;
-
-    *bytes = args->rows == 1 ? last : *bytes + last;
-    return *bytes <= 100000;
-}
-
-/* A million lines, one a group and all in groups: each value in its place, and all groups alive at once. */
+/* A million lines, one a group, and in groups that are measured row by row and many rows at once: each value in its place, and all groups alive at once. */
 static void million(void **state)
 {
-    size_t n = 1000000, bytes = 0, next, total;
+    size_t n = 1000000, bytes = 0, next;
     char *text = malloc(n * 8);
     const char *file;
 
@@ -359,15 +352,18 @@ static void million(void **state)
     for (size_t i = 0; i < n; i++) bytes += (size_t)sprintf(text + bytes, "%zu\n", i);
     file = file_of(text, bytes);
     free(text);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
+        struct args_limit most = { .most = i == 1 ? 100000 : 300000, .grows = values, .each = i == 2 };
         struct batch b = { SOURCES(FROM(file)), .fill = i ? FILL_CONTEXT : FILL_NONE };
         struct args_reader *r = args_open(&b);
         struct args *all = calloc(n, sizeof *all);
         size_t groups = 0;
 
         assert_true(r && all);
-        while (groups < n && args_next(r, &all[groups], true, i ? counted : NULL, &total) == 1) groups++;
-        if (i) assert_in_range(groups, (bytes - n) / 100000, (bytes - n) / 100000 + 2); /* they are full */
+        while (groups < n && args_next(r, &all[groups], true, i ? &most : NULL) == 1) groups++;
+        /* They are full. */
+        if (i == 1) assert_in_range(groups, (bytes - n) / 100000, (bytes - n) / 100000 + 2);
+        if (i == 2) assert_in_range(groups, (bytes + n * sizeof(char *)) / 300000, (bytes + n * sizeof(char *)) / 300000 + 2);
         next = 0;
         for (size_t g = 0; g < groups; g++) {
             for (size_t row = 0; row < all[g].rows; row++) {
@@ -375,8 +371,10 @@ static void million(void **state)
                 size_t length = (size_t)sprintf(number, "%zu", next++);
 
                 assert_true(all[g].columns == 1 && all[g].value[row].bytes == length);
-                assert_true(memcmp(all[g].value[row].text, number, length) == 0);
+                assert_memory_equal(all[g].value[row].text, number, length + 1);
+                assert_true(all[g].value[row].text + length + 1 == (row + 1 < all[g].rows ? all[g].value[row + 1].text : all[g].value->text + all[g].packed));
             }
+            assert_true(all[g].clean);
             args_free(&all[g]);
         }
         assert_int_equal(next, n);

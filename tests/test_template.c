@@ -188,7 +188,7 @@ static void names(void **state)
     b.sources = &(struct batch_source){ .file = FILE_OF(text) };
     r = args_open(&b);
     assert_non_null(r);
-    assert_int_equal(args_next(r, &args, true, NULL, NULL), 1);
+    assert_int_equal(args_next(r, &args, true, NULL), 1);
     assert_string_equal(filled(&b, r, "{x}|{x.}|{x/}|{x//}|{x/.}|<{h 1}>", &args), "d/v.w|d/v|v.w|d|v|<b>");
     /* A name may look like a shape; numbers and {#} are never names; {} is not the empty name. */
     assert_string_equal(filled(&b, r, "e|{a.}|{a..}|{a}|{#}|{2}|<{}>|{y}|{.}x", &args),
@@ -201,7 +201,7 @@ static void names(void **state)
         two.sources = &(struct batch_source){ .words = (char *[]){"n", "a", "b"}, .nwords = 3 };
         r = args_open(&two);
         assert_non_null(r);
-        assert_int_equal(args_next(r, &args, true, NULL, NULL), 1);
+        assert_int_equal(args_next(r, &args, true, NULL), 1);
         assert_string_equal(filled(&two, r, "echo|{n}|-{n}", &args), "echo|a|b|-a|b"); /* names are of each row */
         args_free(&args);
         args_close(r);
@@ -279,7 +279,7 @@ static void zero_bytes(void **state)
     t = template_make(&b, words, 2, true, r);
     assert_non_null(t);
     for (size_t job = 1; job <= 3; job++) {
-        assert_int_equal(args_next(r, &args, true, NULL, NULL), 1);
+        assert_int_equal(args_next(r, &args, true, NULL), 1);
         listen_to_errors();
         assert_int_equal(template_fill(t, &args, job, 1, &argv, &bytes), job == 3); /* in 2 it is not in what is used */
         if (job == 3) {
