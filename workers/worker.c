@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -66,26 +67,46 @@ static bool task_once(struct pm_worker *me, struct pm_hand *hand)
     return true;
 }
 
-static void loop(struct pm_worker *me)
+/* All that a worker process has of its own. */
+struct self {
+    struct pm_worker me;
+    struct pm_hand hand;
+    struct pm_ahead_mark ahead;
+};
+
+/* pthread_exit() in a function or hook would leave the process to the other threads in it, which the function, OpenMP or libzmq has started: a
+ * worker that never answers, and that nobody sees to have died. */
+static void ended_by_caller(void *me)
 {
+    pm_tenure_flush(me);
+    _exit(0);
+}
+
+static void guarded(struct self *self, void (*part)(struct self *))
+{
+    pthread_cleanup_push(ended_by_caller, &self->me);
+    part(self);
+    pthread_cleanup_pop(0);
+}
+
+static void loop(struct self *self)
+{
+    struct pm_worker *me = &self->me;
     struct pm_board *board = me->board;
     /* Between jobs one CPU is the application's: a worker that spins on it would slow the caller down.  While a job is open its
      * caller sleeps, and the next round is at most a chunk away. */
     bool may_spin = board->spin_ns > 0 && me->index + 1 < board->cpus;
-    /* What a program allocates first, right behind the opening, is older than a worker that has just been forked for that.  One that replaces
-     * another begins with what comes: it may not live long. */
-    struct pm_ahead_mark ahead = {0};
-    if (atomic_load_explicit(&me->slot->gen, R) > 1) ahead = pm_ahead_now(&board->ahead);
-    struct pm_hand hand;
-    hand.tasks = NULL; /* it is made when there are tasks */
-    atomic_store(&me->slot->stage, PM_WORKING);
     me->polite = board->workers <= board->cpus;
     for (;;) {
         uint32_t key = pm_event_key(&board->work); /* before looking: else a wake-up is lost */
         if (pm_tenure_ends(me, 0)) return; /* before it begins anything: the pool may have shrunk while it slept */
         uint64_t used = atomic_load(&board->used);
-        if (used || atomic_load_explicit(&board->tasks, R)) pm_tenure_first(me);
-        bool worked = work_once(me, used) || task_once(me, &hand);
+        if (!me->tenure.ran && (used || atomic_load_explicit(&board->tasks, R))) { /* the guard is not for nothing: two pages */
+            pm_tenure_first(me);
+            guarded(self, loop);
+            return;
+        }
+        bool worked = work_once(me, used) || task_once(me, &self->hand);
         if (me->tenure.over) return; /* it holds nothing here */
         if (worked) {
             me->tenure.idle_from = 0;
@@ -101,7 +122,7 @@ static void loop(struct pm_worker *me)
             __builtin_prefetch(&board->job[0].serial);
             continue;
         }
-        if (pm_ahead_step(&board->ahead, &board->arena, &ahead)) continue;
+        if (pm_ahead_step(&board->ahead, &board->arena, &self->ahead)) continue;
         pm_tenure_flush(me);
         int64_t patience = pm_tenure_patience(me);
         if (patience == 0) return;
@@ -109,29 +130,36 @@ static void loop(struct pm_worker *me)
     }
 }
 
-/* pthread_exit() in a function or hook would leave the process to the other threads in it, which the function, OpenMP or libzmq has started: a
- * worker that never answers, and that nobody sees to have died. */
-static void ended_by_caller(void *me)
+/* Its whole life.  Does not return. */
+static void live(struct self *self)
 {
-    pm_tenure_flush(me);
-    _exit(0);
+    struct pm_worker *me = &self->me;
+    pm_tenure_begin(me);
+    /* What a program allocates first, right behind the opening, is older than a worker that has just been forked for that.  One that replaces
+     * another begins with what comes: it may not live long. */
+    if (atomic_load_explicit(&me->slot->gen, R) > 1) self->ahead = pm_ahead_now(&me->board->ahead);
+#ifdef HAVE_ZMQ
+    if (me->board->zmq[0]) {
+        pm_zmq_serve(me);
+        pm_tenure_end(me);
+    }
+#endif
+    atomic_store(&me->slot->stage, PM_WORKING);
+    loop(self);
+    pm_tenure_end(me);
 }
 
 _Noreturn void pm_worker_main(struct pm_board *board, unsigned index, pid_t parent)
 {
-    struct pm_worker me;
+    struct self self;
     pm_supervising = false;
     pm_depth++;
     settle_in(board, index, parent);
     supervisor = parent;
-    pm_worker_init(&me, board, index);
-    pthread_cleanup_push(ended_by_caller, &me);
-    pm_tenure_begin(&me);
-#ifdef HAVE_ZMQ
-    if (board->zmq[0]) pm_zmq_serve(&me);
-    else
-#endif
-        loop(&me);
-    pm_tenure_end(&me);
-    pthread_cleanup_pop(0);
+    pm_worker_init(&self.me, board, index);
+    self.hand.tasks = NULL; /* it is made when there are tasks */
+    self.ahead = (struct pm_ahead_mark){0};
+    if (board->life.init || board->life.exit || board->zmq[0]) guarded(&self, live);
+    else live(&self);
+    abort();
 }
