@@ -791,7 +791,8 @@ PMAP_API size_t pmap_queue_count(pmap_queue *queue);
  * PMAP_ZMQ is built in, to tell its version, or that it is not there. */
 PMAP_API size_t pmap_machine(char *text, size_t bytes);
 
-/* The CPUs this process may use: min(affinity, cgroup v1 or v2 quota rounded up), at least 1.  Any thread; reads /proc. */
+/* The CPUs this process may use: min(affinity, cgroup v1 or v2 quota rounded up), at least 1.  Any thread; reads /proc, for the quota at most once
+ * a second. */
 PMAP_API unsigned pmap_cpus(void);
 
 /* The process ids of the pool's workers as they are now, at most `most` of them, into pids; 0 for a worker that is being

@@ -1,22 +1,19 @@
-/* The process executor, seen from the application: opens the arena and the supervisor, tells it what it wants, and starts another when it dies.
- * A job on the board is ticket.c's, the workers are seats.c's and worker.c's. */
+/* The process executor, seen from the application: its table of operations, its opening and end.  A job on the board is ticket.c's, the
+ * supervisor's life control.c's, the workers are seats.c's and worker.c's. */
 #include "workers/processes.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "shm/fd.h"
+#include "workers/control.h"
 #include "workers/jobserver.h"
 
 #ifdef HAVE_CONFIG_H
@@ -30,139 +27,9 @@
 #define MS INT64_C(1000000)
 #define OWN_BYTES ((size_t)16 << 20) /* what calls need of the heap beside the caller's `memory`: banks, arguments, partials */
 #define EXTRA_NS (5000 * MS)    /* what a supervisor may take beyond the grace before it is killed itself */
-#define ORDER_S 1               /* how long an order waits for a supervisor that takes none */
 #define CLOSE_NS (1000 * MS)    /* what idle workers may take to leave */
 
 static struct pm_processes *mine(struct pm_executor *e) { return (struct pm_processes *)(void *)e; }
-
-/* ---- The supervisor ---- */
-
-/* Readable when it has ended: its other end of the socket is closed then, too, unless a child that the application forked at the wrong moment
- * has it. */
-static int end_of_supervisor(const struct pm_processes *p) { return p->pidfd >= 0 ? p->pidfd : p->control; }
-
-static int watch_supervisor(struct pm_processes *p)
-{
-    struct epoll_event event = {.events = EPOLLIN};
-    if (p->watch < 0 || p->watched || p->supervisor.pid == 0) return 0;
-    if (epoll_ctl(p->watch, EPOLL_CTL_ADD, end_of_supervisor(p), &event) < 0) return -errno;
-    p->watched = true;
-    return 0;
-}
-
-static void reap_supervisor(struct pm_processes *p)
-{
-    /* By hand: a descriptor that is closed stays in the set while another process has a copy of it. */
-    if (p->watched) (void)epoll_ctl(p->watch, EPOLL_CTL_DEL, end_of_supervisor(p), NULL);
-    p->watched = false;
-    /* An application that waits for all children may have had it: its end is certain all the same, but the pid may be another child's by now, of
-     * which only the pidfd does not speak. */
-    siginfo_t info;
-    int got = -1;
-    if (p->supervisor.pid && p->pidfd >= 0)
-        while ((got = waitid((idtype_t)3 /* P_PIDFD */, (id_t)p->pidfd, &info, WEXITED)) < 0 && errno == EINTR) {
-        }
-    if (p->supervisor.pid && got < 0 && (p->pidfd < 0 || errno == EINVAL)) /* no pidfds, or no such wait: before Linux 5.4 */
-        while (waitpid(p->supervisor.pid, NULL, 0) < 0 && errno == EINTR) {
-        }
-    if (p->supervisor.pid && p->named) pm_process_unname(p->supervisor.pid);
-    /* Forgotten first, closed then: the numbers may be another thread's at once, whose fork would close them in its child as this pool's. */
-    int pidfd = p->pidfd, control = p->control;
-    p->pidfd = p->control = -1;
-    if (pidfd >= 0) close(pidfd);
-    if (control >= 0) close(control);
-    p->supervisor.pid = 0;
-}
-
-/* Whose supervisor this thread forks just now: that child, unlike all others, needs the descriptors. */
-static _Thread_local const struct pm_processes *forking;
-
-static int start_supervisor(struct pm_processes *p, bool takeover)
-{
-    int pair[2];
-    sigset_t all, old;
-    struct pm_answer answer = {-EPIPE, 0};
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -errno;
-    (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){.tv_sec = ORDER_S}, sizeof(struct timeval));
-    pair[0] = pm_fd_above_stdio(pair[0]);
-    pair[1] = pm_fd_above_stdio(pair[1]);
-    if (pair[0] < 0 || pair[1] < 0) {
-        if (pair[0] >= 0) close(pair[0]);
-        if (pair[1] >= 0) close(pair[1]);
-        return -EMFILE;
-    }
-    /* What is buffered now would be written again by every process that flushes.  Not fflush(NULL): it would wait for a thread
-     * that is blocked in reading some other stream. */
-    (void)fflush(stdout);
-    (void)fflush(stderr);
-    struct pm_seat *seats = calloc(1, pm_seats_bytes(p->setup.most));
-    sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler of the application runs in the child */
-    forking = p;
-    p->named = pm_process_named();
-    pid_t application = getpid(), pid = seats ? fork() : -1;
-    if (pid == 0) {
-        close(pair[0]);
-        if (p->watch >= 0) close(p->watch);
-        struct pm_charge charge = {.board = p->board, .setup = &p->setup, .seats = seats, .control = pair[1],
-                                   .jobserver = {p->jobserver[0], p->jobserver[1]}, .rationed = p->jobserver[0] >= 0 || p->one_only,
-                                   .application = application, .named = p->named, .takeover = takeover};
-        pm_supervise(&charge);
-    }
-    int e = !seats ? -ENOMEM : pid < 0 ? -errno : 0;
-    forking = NULL;
-    free(seats); /* the supervisor has its own copy */
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    close(pair[1]);
-    if (e) {
-        close(pair[0]);
-        return e;
-    }
-    p->control = pair[0];
-    p->supervisor = (struct pm_process){.pid = pid}; /* our child: its pid is not reused before we reap it */
-    p->pidfd = pm_process_watch(&p->supervisor);
-    if (p->pidfd < 0 && pm_process_of(pid, &p->supervisor) < 0) p->supervisor = (struct pm_process){.pid = pid};
-    ssize_t n;
-    while ((n = recv(p->control, &answer, sizeof answer, 0)) < 0 && errno == EINTR) {
-    }
-    if (n == sizeof answer && answer.error == 0) {
-        (void)watch_supervisor(p); /* should there be no memory for that, processes_watch() tries again */
-        return 0;
-    }
-    if (n == sizeof answer) e = answer.error;
-    else e = -EPIPE; /* it died before it could say anything */
-    reap_supervisor(p);
-    return e;
-}
-
-int pm_processes_check(struct pm_processes *p)
-{
-    if (atomic_load(&p->ending)) return -ECANCELED;
-    int e = 0;
-    pthread_mutex_lock(&p->lock);
-    if (!atomic_load(&p->ending) && (p->supervisor.pid == 0 || pm_process_ended(&p->supervisor, p->pidfd))) {
-        reap_supervisor(p);
-        e = start_supervisor(p, true);
-        pm_board_wake_all(p->board);
-    }
-    pthread_mutex_unlock(&p->lock);
-    return e;
-}
-
-static bool order(struct pm_processes *p, struct pm_order o)
-{
-    return p->control >= 0 && send(p->control, &o, sizeof o, MSG_NOSIGNAL) > 0; /* full: waits, but not longer than ORDER_S */
-}
-
-/* Only makes it look at the board again.  One on its way is enough: it looks when it has taken that out, which is later than now.  Under the
- * lock: another thread may be about to close the socket of a supervisor that has died.  Not while the pool ends, for which that is held. */
-void pm_processes_look(struct pm_processes *p)
-{
-    if (atomic_load(&p->ending) || atomic_exchange(&p->board->look, 1)) return;
-    pthread_mutex_lock(&p->lock);
-    if (!order(p, (struct pm_order){.what = PM_ORDER_LOOK})) atomic_store(&p->board->look, 0);
-    pthread_mutex_unlock(&p->lock);
-}
 
 /* ---- Open, end, close ---- */
 
@@ -229,7 +96,7 @@ static int processes_open(struct pm_executor **out, const struct pm_setup *setup
 #endif
     if (!e) {
         what = "forking the workers";
-        e = start_supervisor(p, false);
+        e = pm_control_start(p, false);
     }
     if (e) {
         (void)snprintf(text, bytes, "%s: %s", what, strerror(-e));
@@ -286,7 +153,7 @@ static int processes_end(struct pm_executor *e, int64_t grace_ns)
     pm_zmq_bye(p);
 #endif
     pm_board_wake_all(p->board); /* first: the supervisor then finds the order and deaths at once, in fewer turns */
-    (void)order(p, (struct pm_order){.what = PM_ORDER_CLOSE, .grace_ns = grace_ns >= 0 ? grace_ns : CLOSE_NS});
+    (void)pm_control_order(p, (struct pm_order){.what = PM_ORDER_CLOSE, .grace_ns = grace_ns >= 0 ? grace_ns : CLOSE_NS});
     int result = 0;
     if (p->supervisor.pid) {
         int64_t ms = ((grace_ns > 0 ? grace_ns : 0) + EXTRA_NS) / MS;
@@ -294,7 +161,7 @@ static int processes_end(struct pm_executor *e, int64_t grace_ns)
             (void)pm_process_signal(&p->supervisor, p->pidfd, SIGKILL); /* its workers go with it */
             result = -ETIMEDOUT;
         }
-        reap_supervisor(p);
+        pm_control_reap(p);
     }
     pm_event_notify(&p->freed, INT_MAX);
     pthread_mutex_unlock(&p->lock);
@@ -304,7 +171,7 @@ static int processes_end(struct pm_executor *e, int64_t grace_ns)
 static void processes_forked(struct pm_executor *e)
 {
     struct pm_processes *p = mine(e);
-    if (p == forking) return;
+    if (pm_control_starting(p)) return;
     /* Without this the supervisor would not see the application go while a forked child lives. */
     if (p->control >= 0) close(p->control);
     if (p->pidfd >= 0) close(p->pidfd);
@@ -365,17 +232,6 @@ static int processes_attend(struct pm_executor *e, bool late)
     return atomic_load(&p->board->broken) ? -EPIPE : atomic_load(&p->ending) && p->supervisor.pid == 0 ? -ECANCELED : 0;
 }
 
-static int watch_bell(struct pm_processes *p)
-{
-    struct epoll_event event = {.events = EPOLLIN};
-    int e = 0, fd = pm_fd_above_stdio(epoll_create1(EPOLL_CLOEXEC));
-    if (fd < 0) return -EMFILE;
-    if (epoll_ctl(fd, EPOLL_CTL_ADD, p->setup.bell, &event) < 0) e = -errno;
-    if (e) close(fd);
-    else p->watch = fd;
-    return e;
-}
-
 static int processes_watch(struct pm_executor *e)
 {
     struct pm_processes *p = mine(e);
@@ -383,18 +239,16 @@ static int processes_watch(struct pm_executor *e)
     if (error) return error;
     if (atomic_load(&p->board->broken)) return -EPIPE;
     pthread_mutex_lock(&p->lock);
-    if (p->watch < 0) error = watch_bell(p);
-    if (!error) error = watch_supervisor(p);
-    int fd = p->watch;
+    int fd = pm_control_watch(p);
     pthread_mutex_unlock(&p->lock);
-    return error ? error : fd;
+    return fd;
 }
 
 static int processes_kill(struct pm_executor *e, uint32_t task, uint32_t turn)
 {
     struct pm_processes *p = mine(e);
     pthread_mutex_lock(&p->lock);
-    (void)order(p, (struct pm_order){.what = PM_ORDER_END, .task = task, .turn = turn});
+    (void)pm_control_order(p, (struct pm_order){.what = PM_ORDER_END, .task = task, .turn = turn});
     pthread_mutex_unlock(&p->lock);
     return 0;
 }
