@@ -36,7 +36,7 @@ struct source {
     enum { MORE, END, FAILED } state; /* of reading: END, all of the file is in the buffer */
     enum place place;                 /* at `scanned` */
     bool found;                       /* the delimiter is there */
-    bool zeros;                       /* something that was read has a zero byte that is no delimiter */
+    bool zeros;                       /* something that was read has a zero byte that need not be a delimiter */
     char *buffer;
     size_t start, scanned, end, room;
 };
@@ -170,7 +170,7 @@ static int more(struct source *s)
     }
     if (got < 0) return failed(s, strerror(errno));
     if (got == 0) s->state = END;
-    if (s->delimiter && !s->zeros) s->zeros = memchr(s->buffer + s->end, 0, (size_t)got);
+    if ((s->delimiter || s->csv) && !s->zeros) s->zeros = memchr(s->buffer + s->end, 0, (size_t)got);
     s->end += (size_t)got;
     return 0;
 }

@@ -138,6 +138,52 @@ static void csv(void **state)
     source_close(s);
 }
 
+/* What is there already, many at once: the same records in the same order, and never one of which the end is not there. */
+static void many_at_once(void **state)
+{
+    struct source *s = LINES("a\n\nccc\ndd\ne");
+    struct record list[4];
+
+    (void)state;
+    assert_int_equal(source_some(s, list, 4), 0); /* nothing has been read */
+    EXPECT(s, "a");
+    assert_int_equal(source_some(s, list, 2), 2);
+    assert_int_equal(list[0].bytes, 0);
+    assert_true(list[1].bytes == 3 && memcmp(list[1].text, "ccc", 3) == 0);
+    assert_int_equal(source_count(s), 3);
+    assert_true(source_ready(s)); /* which finds the next one's end */
+    assert_int_equal(source_some(s, list, 4), 0);
+    EXPECT(s, "dd");
+    assert_int_equal(source_some(s, list, 4), 0); /* the last has no delimiter */
+    EXPECT(s, "e");
+    assert_int_equal(source_some(s, list, 4), 0);
+    expect_end(s);
+
+    s = CSV("a\nb\n");
+    EXPECT(s, "a");
+    assert_int_equal(source_some(s, list, 4), 0); /* quotes are not for this */
+    EXPECT(s, "b");
+    expect_end(s);
+}
+
+static void clean(void **state)
+{
+    static const struct {
+        char delimiter, csv;
+        bool clean;
+    } cases[] = {{'\n', 0, false}, {0, 0, true}, {0, ',', false}}; /* in quotes even a delimiter may be in a value */
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct source *s = opened(FILE_OF("a\0b\n"), cases[i].delimiter, cases[i].csv);
+        struct record r;
+
+        assert_int_equal(source_next(s, &r), 1);
+        assert_int_equal(source_clean(s), cases[i].clean);
+        source_close(s);
+    }
+}
+
 static void long_line(void **state)
 {
     size_t bytes = 5u << 20;
@@ -359,6 +405,8 @@ int main(void)
         CLI_TEST(lines),
         CLI_TEST(delimiters),
         CLI_TEST(csv),
+        CLI_TEST(many_at_once),
+        CLI_TEST(clean),
         CLI_TEST(long_line),
         CLI_TEST(too_long),
         CLI_TEST(million),

@@ -77,11 +77,13 @@ static void ring(struct supervisor *s)
     if (tasks && atomic_compare_exchange_strong(&tasks->bell, &asked, 0)) strike(s);
 }
 
-/* A deadline is due while all CPUs are busy, with the very items that it is to end: so little work must not wait until their slices are
- * over.  A short slice of its own lets a task take a CPU from one with a longer slice (Linux 6.12; older kernels ignore it), and gives it no
- * more time than others.  Workers have the usual one again. */
-static void be_prompt(void)
+/* A deadline is due, or a worker dies, while all CPUs are busy, with the very items that it is to end: so little work must not wait until their
+ * slices are over.  A short slice of its own lets a task take a CPU from one with a longer slice (Linux 6.12; older kernels ignore it), and gives it no
+ * more time than others.  Workers have the usual one again.  Set when one of the two has happened for the first time. */
+static void be_prompt(struct supervisor *s)
 {
+    if (s->prompt) return;
+    s->prompt = true;
     struct { /* struct sched_attr, its first version */
         uint32_t size, policy;
         uint64_t flags;
@@ -100,8 +102,7 @@ static int64_t enforce(struct supervisor *s)
 {
     int64_t shortest = pm_board_shortest(s->board);
     if (shortest == 0) return -1;
-    if (!s->prompt) be_prompt();
-    s->prompt = true;
+    be_prompt(s);
     int64_t now = pm_now(), next = now + shortest;
     for (unsigned i = 0; i < s->board->workers; i++) {
         struct pm_seat *seat = &s->seats.seat[i];
@@ -277,6 +278,7 @@ static _Noreturn void run(struct supervisor *s)
         if (p[0].revents) orders(s, p[0].revents);
         if (p[1].revents) {
             struct signalfd_siginfo info[4]; /* there are two kinds */
+            if (!s->seats.closing) be_prompt(s);
             if (read(s->childfd, info, sizeof info) < 0) { /* there are none: poll() says so again when there are */
             }
             pm_seats_reap(&s->seats, WNOHANG);
