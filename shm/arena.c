@@ -50,21 +50,21 @@ static int memfd_open(void)
     return pm_fd_above_stdio(fd < 0 ? -errno : fd);
 }
 
-/* A mapping of `size` bytes of fd, aligned to 2 MiB: where the last one was if that is free again; else room is found for one huge page more,
- * and what is too much is given back. */
+/* A mapping of `size` bytes of fd, aligned to 2 MiB: where the last one was if that is free again, or where the system likes it; else room is
+ * found for one huge page more, and what is too much is given back. */
 static char *map_aligned(int fd, size_t size)
 {
     static _Atomic(char *) last;
-    char *hint = last, *again = MAP_FAILED;
-    if (hint) again = mmap(hint, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, fd, 0);
-    if (again == hint && hint) return hint;
-    if (again != MAP_FAILED) munmap(again, size); /* before Linux 4.17 it says where, not that it must be there */
+    char *base = mmap(last, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (base == MAP_FAILED) return NULL;
+    if (((uintptr_t)base & (HUGE_PAGE - 1)) == 0) return last = base;
+    munmap(base, size);
     size_t room;
     if (!pm_size_add(size, HUGE_PAGE, &room)) return NULL;
     char *p = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) return NULL;
     size_t front = (size_t)(-(uintptr_t)p & (HUGE_PAGE - 1));
-    char *base = p + front;
+    base = p + front;
     if (mmap(base, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) == MAP_FAILED) {
         munmap(p, room);
         return NULL;
