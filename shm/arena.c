@@ -57,7 +57,10 @@ static char *map_aligned(int fd, size_t size)
     static _Atomic(char *) last;
     char *base = mmap(last, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (base == MAP_FAILED) return NULL;
-    if (((uintptr_t)base & (HUGE_PAGE - 1)) == 0) return last = base;
+    if (((uintptr_t)base & (HUGE_PAGE - 1)) == 0) {
+        last = base;
+        return base;
+    }
     munmap(base, size);
     size_t room;
     if (!pm_size_add(size, HUGE_PAGE, &room)) return NULL;
