@@ -32,7 +32,7 @@ static unsigned long this_thread(void)
     return id;
 }
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t pm_failures_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kept *_Atomic all; /* written under the lock; looked at without it to see that there is nothing */
 
 void pm_failure_say(char *line, size_t bytes, const struct pm_failure *f, uint64_t first, uint64_t count)
@@ -73,7 +73,7 @@ static void drop(struct kept *k)
 static void forget(pmap_pool *pool, unsigned long thread)
 {
     if (!atomic_load(&all)) return; /* nothing of this thread's or pool's either */
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&pm_failures_lock);
     struct kept *rest = NULL;
     for (struct kept *k = all, *next; k; k = next) {
         next = k->next;
@@ -85,7 +85,7 @@ static void forget(pmap_pool *pool, unsigned long thread)
         }
     }
     all = rest;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&pm_failures_lock);
 }
 
 unsigned long pm_failures_thread(void) { return this_thread(); }
@@ -97,7 +97,7 @@ void pm_failures_adopt(pmap_pool *pool, unsigned long thread)
     struct kept *mine = calloc(1, sizeof *mine);
     if (!mine) return; /* the call's own error still says that items failed */
     *mine = (struct kept){.pool = pool, .thread = this_thread()};
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&pm_failures_lock);
     for (struct kept *k = all; k && !mine->listed; k = k->next)
         if (k->pool == pool && k->thread == thread) mine->listed = k->listed;
     if (mine->listed) {
@@ -107,12 +107,10 @@ void pm_failures_adopt(pmap_pool *pool, unsigned long thread)
     } else {
         free(mine);
     }
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&pm_failures_lock);
 }
 
 void pm_failures_forget_thread(pmap_pool *pool, unsigned long thread) { forget(pool, thread); }
-
-void pm_failures_lock(bool take) { (void)(take ? pthread_mutex_lock(&lock) : pthread_mutex_unlock(&lock)); }
 
 void pm_failures_forget(pmap_pool *pool) { forget(pool, 0); }
 
@@ -139,23 +137,23 @@ void pm_failures_keep(pmap_pool *pool, struct pm_failure *list, size_t n, uint64
     }
     k->pool = pool;
     k->thread = this_thread();
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&pm_failures_lock);
     k->next = all;
     all = k;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&pm_failures_lock);
 }
 
 const pmap_failure *pmap_failures(pmap_pool *pool, size_t *count)
 {
     const pmap_failure *list = NULL;
     size_t n = 0;
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&pm_failures_lock);
     for (struct kept *k = all; k && !list; k = k->next)
         if (k->pool == pool && k->thread == this_thread()) {
             list = k->listed->list;
             n = k->listed->n;
         }
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&pm_failures_lock);
     if (count) *count = n;
     return list;
 }

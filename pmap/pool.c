@@ -36,13 +36,13 @@ static void before_fork(void)
 {
     if (pm_supervising) return;
     pthread_mutex_lock(&pools_lock);
-    pm_failures_lock(true);
+    pthread_mutex_lock(&pm_failures_lock);
 }
 
 static void after_fork_parent(void)
 {
     if (pm_supervising) return;
-    pm_failures_lock(false);
+    pthread_mutex_unlock(&pm_failures_lock);
     pthread_mutex_unlock(&pools_lock);
 }
 
@@ -57,9 +57,10 @@ static void after_fork_child(void)
         p->next = inherited;
         inherited = p;
     }
-    ended = (pthread_cond_t)PTHREAD_COND_INITIALIZER; /* who waited on it is not here */
-    pm_failures_lock(false);
-    pthread_mutex_unlock(&pools_lock);
+    /* Who waited or waits is not here.  By hand: the functions for it would be pages that a new supervisor does not have. */
+    ended = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+    pm_failures_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    pools_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 }
 
 static void watch_forks(void) { (void)pthread_atfork(before_fork, after_fork_parent, after_fork_child); }

@@ -70,6 +70,6 @@ void pm_failures_forget(pmap_pool *pool);
 unsigned long pm_failures_thread(void);                                 /* under which the calling thread's are kept */
 void pm_failures_adopt(pmap_pool *pool, unsigned long thread);          /* the calling thread's are the same from now on */
 void pm_failures_forget_thread(pmap_pool *pool, unsigned long thread);
-void pm_failures_lock(bool lock); /* around a fork */
+extern pthread_mutex_t pm_failures_lock; /* of all the lists; for who forks */
 
 #endif

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -71,7 +72,8 @@ static int read_stat(pid_t pid, struct stat_line *line)
 
 #define SIGNALS 64 /* of the kernel, those of the C library among them; its set of them is one word on all machines of ours */
 
-void pm_process_free_signals(void)
+/* These are system calls of their own because the C library's functions for them are more pages that a new process has to map. */
+static void set_default(int signal)
 {
     static const struct {
         void *handler; /* SIG_DFL */
@@ -79,9 +81,23 @@ void pm_process_free_signals(void)
         void *restorer;
         uint64_t mask;
     } defaults = {0};
+    (void)syscall(SYS_rt_sigaction, signal, &defaults, NULL, sizeof defaults.mask);
+}
+
+void pm_process_free_signals(void)
+{
     uint64_t none = 0;
-    for (int n = 1; n <= SIGNALS; n++) (void)syscall(SYS_rt_sigaction, n, &defaults, NULL, sizeof none);
+    for (int n = 1; n <= SIGNALS; n++) set_default(n);
     (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+}
+
+int pm_process_signals(int one, int other)
+{
+    uint64_t set = UINT64_C(1) << (one - 1) | UINT64_C(1) << (other - 1);
+    set_default(one);
+    set_default(other);
+    long fd = syscall(SYS_signalfd4, -1, &set, sizeof set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? -errno : (int)fd;
 }
 
 int pm_process_queue(pid_t pid)

@@ -30,6 +30,9 @@ int pm_process_queue(pid_t pid);
 /* For a forked child, in which all signals were blocked until now: all handlers at their defaults, no signal blocked. */
 void pm_process_free_signals(void);
 
+/* A descriptor for these two, which are blocked: no handler has them and nobody ignores them any more.  Or -errno. */
+int pm_process_signals(int one, int other);
+
 /* A forked child has ended: takes away the name in /dev/shm that LLVM's OpenMP run-time gives each one of a program that uses it, and that only
  * exit() would take away.  A later process with that pid would not get through its fork(). */
 void pm_process_unname(pid_t pid);

@@ -9,6 +9,7 @@
 #include "workers/tasks.h"
 
 #define PAGE 4096u
+#define SMALL (64u << 10)
 
 struct layout {
     size_t ranges, slots, tallies, words, logs, tasks, end, range_each;
@@ -73,8 +74,10 @@ int pm_board_open(struct pm_board **out, struct pm_arena *arena, unsigned worker
 {
     struct layout l = lay(most);
     if (arena->control < l.end) return -ENOMEM;
-    int e = pm_arena_commit(arena, 0, l.slots); /* words are committed as jobs need them, log entries when written */
-    if (!e) e = commit_workers(arena, &l, 0, workers);
+    /* Words are committed as jobs need them, log entries when written.  What the first workers need is one piece with the rest if the gaps are small. */
+    size_t whole = l.tallies + tally_bytes(workers);
+    int e = pm_arena_commit(arena, 0, whole <= SMALL ? whole : l.slots);
+    if (!e && whole > SMALL) e = commit_workers(arena, &l, 0, workers);
     if (e) return e;
     struct pm_board *b = (struct pm_board *)(void *)arena->base;
     atomic_store(&b->workers, workers);

@@ -39,6 +39,7 @@ void pm_tenure_prepare(struct pm_worker *me)
 {
     me->tenure.ran = true;
     atomic_store_explicit(&me->slot->used, 1, R);
+    (void)setpgid(0, 0); /* what the caller's code starts ends with this worker */
     pm_process_free_signals();
     /* Raising is allowed to anyone: when memory runs out the kernel ends a worker, not the application. */
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);

@@ -56,7 +56,6 @@ static int start(struct pm_seats *s, unsigned i)
         pm_worker_main(s->board, i, s->self);
     }
     if (pid < 0) return -errno;
-    /* It makes its process group itself, before it runs anything: until then a kill of the group finds none, and that of the process is enough. */
     atomic_store(&slot->pid, pid);
     seat->pid = pid;
     seat->forked = pm_now();

@@ -216,19 +216,12 @@ static void close_all_but(const int *keep, int n, bool others_stay)
 
 static void settle_in(struct supervisor *s)
 {
-    /* All signals are blocked since the fork, and stay so: only SIGKILL ends a supervisor; it ends with the application.  These two it reads,
-     * and what is ignored does not come even so; a SIGCHLD that is ignored would also reap behind its back. */
-    (void)sigaction(SIGCHLD, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
-    (void)sigaction(SIGUSR1, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+    /* All signals are blocked since the fork, and stay so: only SIGKILL ends a supervisor; it ends with the application. */
     (void)setpgid(0, 0);                        /* Ctrl-C on a terminal is the application's affair */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     (void)prctl(PR_SET_NAME, "pmap-supervisor");
     close_all_but((const int[]){s->control, s->setup->bell, s->seats.jobserver[0], s->seats.jobserver[1]}, 4, s->setup->keep_fds);
-    sigset_t child;
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    sigaddset(&child, SIGUSR1); /* from workers: the bell */
-    s->childfd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+    s->childfd = pm_process_signals(SIGCHLD, SIGUSR1 /* from workers: the bell */);
     struct pm_process app = {.pid = s->application};
     s->appfd = pm_process_watch(&app);
     const int own[] = {s->control, s->setup->bell, s->childfd, s->appfd};

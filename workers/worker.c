@@ -31,7 +31,6 @@ static void settle_in(struct pm_board *board, unsigned index, pid_t parent)
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(0); /* it died before that took hold */
     atomic_store(&slot->pid, getpid());
-    (void)setpgid(0, 0);
     (void)prctl(PR_SET_NAME, "pmap-worker");
 }
 
