@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "shm/fd.h"
+#include "shm/process.h"
 
 #ifndef SYS_close_range
 #define SYS_close_range 436
@@ -39,7 +40,6 @@
 #endif
 
 #define STACK 32768u
-#define SIGNALS 64 /* the kernel's; glibc's NSIG counts one more and hides two */
 
 #if defined(__SANITIZE_THREAD__)
 #define THREAD_SANITIZER 1
@@ -167,7 +167,6 @@ IN_CHILD static int limit(const struct pm_spawn *s)
 
 IN_CHILD static int child_main(void *arg)
 {
-    static const char zeros[64]; /* the kernel's struct sigaction with SIG_DFL, and an empty signal set */
     struct child *c = arg;
     const struct pm_spawn *s = c->spawn;
     c->stage = PM_SPAWN_FDS;
@@ -184,8 +183,7 @@ IN_CHILD static int child_main(void *arg)
     if (c->error == 0) {
         c->stage = PM_SPAWN_EXEC;
         if (s->group) (void)syscall(SYS_setpgid, 0, 0);
-        for (int i = 1; i <= SIGNALS; i++) (void)syscall(SYS_rt_sigaction, i, zeros, NULL, SIGNALS / 8);
-        (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, zeros, NULL, SIGNALS / 8);
+        pm_process_free_signals();
         c->error = run_program(c);
     }
     (void)syscall(SYS_exit_group, 127);

@@ -72,8 +72,11 @@ static int read_stat(pid_t pid, struct stat_line *line)
 
 #define SIGNALS 64 /* of the kernel, those of the C library among them; its set of them is one word on all machines of ours */
 
+/* A sanitizer's books are a stopped parent's: such a child must not write in them. */
+#define IN_CHILD __attribute__((no_sanitize("address", "thread", "undefined")))
+
 /* These are system calls of their own because the C library's functions for them are more pages that a new process has to map. */
-static void set_default(int signal)
+IN_CHILD static void set_default(int signal)
 {
     static const struct {
         void *handler; /* SIG_DFL */
@@ -84,7 +87,7 @@ static void set_default(int signal)
     (void)syscall(SYS_rt_sigaction, signal, &defaults, NULL, sizeof defaults.mask);
 }
 
-void pm_process_free_signals(void)
+IN_CHILD void pm_process_free_signals(void)
 {
     uint64_t none = 0;
     for (int n = 1; n <= SIGNALS; n++) set_default(n);

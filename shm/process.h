@@ -27,7 +27,8 @@ bool pm_thread_ended(pid_t tid, uint64_t start, uint64_t mask);
 /* The CPU on which it runs or whose queue it is in; -1 when it sleeps, or that is not known. */
 int pm_process_queue(pid_t pid);
 
-/* For a forked child, in which all signals were blocked until now: all handlers at their defaults, no signal blocked. */
+/* For a child in which all signals were blocked until now: all handlers at their defaults, no signal blocked.  It may be one that shares the
+ * memory of its parent (pmap/spawn.c): system calls only. */
 void pm_process_free_signals(void);
 
 /* A descriptor for these two, which are blocked: no handler has them and nobody ignores them any more.  Or -errno. */

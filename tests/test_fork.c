@@ -227,6 +227,39 @@ static int opened_by_a_thread_that_ends(void *arg)
     return 0;
 }
 
+/* Bit n - 1: signal n.  From a line of /proc/PID/status. */
+static unsigned long long signals_of(int pid, const char *line)
+{
+    char path[40], text[128];
+    unsigned long long mask = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(text, sizeof text, f))
+        if (strncmp(text, line, strlen(line)) == 0) mask = strtoull(text + strlen(line), NULL, 16);
+    if (f) fclose(f);
+    return mask;
+}
+
+/* A worker without work blocks a signal, which then comes with the first work, and costs a worker at most. */
+static int signals_before_work(void *arg)
+{
+    (void)arg;
+    const unsigned long long term = 1ull << (SIGTERM - 1);
+    pmap_pool *pool = open_pool(2);
+    int pids[2];
+    NEED(pool && pmap_pool_pids(pool, pids, 2) == 2);
+    for (int i = 0; i < 2; i++) {
+        NEED(signals_of(pids[i], "SigBlk:") & term);
+        NEED(kill(pids[i], SIGTERM) == 0);
+        NEED(signals_of(pids[i], "ShdPnd:") & term);
+    }
+    for (int i = 0; i < 20; i++) NEED(pm_small_map(pool) == 0);
+    NEED(pmap_pool_close(pool) == 0);
+    return 0;
+}
+
+static void signals_to_idle_workers(const struct pm_path *path) { application_on(path, signals_before_work, 20000); }
+
 static void opened_by_a_thread_that_exits(const struct pm_path *path) { application_on(path,
         opened_by_a_thread_that_ends, 20000); }
 
@@ -574,6 +607,7 @@ static const struct pm_path_test tests[] = {
     {"forks during a call", forks_during_a_call, PM_ON_SERIAL | PM_ON_PROCESSES},
     {"OpenMP before, during and after", openmp_before_during_and_after, PM_ON_ALL},
     {"opened by a thread that exits", opened_by_a_thread_that_exits, PM_ON_ALL},
+    {"signals to idle workers", signals_to_idle_workers, PM_ON_SHM}, /* over ZeroMQ they begin at once */
     {"pools opened by threads at once", pools_opened_by_threads_at_once, PM_ON_ALL},
     {"nested use is refused", nested_use_is_refused, PM_ON_ALL},
     {"a pool of its own in a function", a_pool_of_its_own_in_a_function, PM_ON_ALL},
