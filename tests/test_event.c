@@ -1,6 +1,7 @@
 /* shm/event.h: no system call when nobody sleeps, no wake-up lost, bounded waits; with the real calls and with counted,
- * false ones. */
+ * false ones.  And the flag on top of it, shm/flag.h. */
 #include "shm/event.h"
+#include "shm/flag.h"
 #include "tests/harness.h"
 
 #include <errno.h>
@@ -150,6 +151,48 @@ static void spinning_makes_no_call_and_ends(void **state)
     assert_int_equal(atomic_load(&event.sleepers), 0);
 }
 
+/* ---- The flag ---- */
+
+static struct pm_flag flag;
+
+/* While the waiter sleeps: first the wake-up of one who had set the flag before this wait, and lost his CPU before he woke; then a pulse. */
+static int late_wait(_Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns)
+{
+    (void)expected;
+    (void)timeout_ns;
+    assert_ptr_equal(word, &flag.changed.seq);
+    if (++waits == 1) pm_event_notify(&flag.changed, INT32_MAX);
+    else {
+        pm_flag_put(&flag, true);
+        pm_flag_put(&flag, false);
+    }
+    return 0;
+}
+
+static int late_wake(_Atomic uint32_t *word, int n) { return (void)word, (void)n, 0; }
+
+static void a_late_wakeup_sets_no_flag(void **state)
+{
+    (void)state;
+    pm_calls.futex_wait = late_wait;
+    pm_calls.futex_wake = late_wake;
+    assert_int_equal(pm_flag_wait(&flag, 1000000000), 0);
+    assert_int_equal(waits, 2); /* not the first, which was about nothing; the second although the flag is clear again */
+    assert_int_equal(pm_flag_is_set(&flag), 0);
+}
+
+static void setting_and_clearing_twice_is_once(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        for (int twice = 0; twice < 2; twice++) {
+            pm_flag_put(&flag, i % 2 == 0);
+            assert_int_equal(pm_flag_is_set(&flag), i % 2 == 0);
+        }
+        assert_int_equal(pm_flag_wait(&flag, 0), i % 2 == 0 ? 0 : -ETIMEDOUT);
+    }
+}
+
 /* ---- The real calls, between two processes ---- */
 
 struct shared {
@@ -258,6 +301,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_wait_ends_at_its_time, set_fake, set_real),
         cmocka_unit_test_setup_teardown(a_refused_futex_is_reported, set_fake, set_real),
         cmocka_unit_test_setup_teardown(spinning_makes_no_call_and_ends, set_fake, set_real),
+        cmocka_unit_test_setup_teardown(a_late_wakeup_sets_no_flag, set_fake, set_real),
+        cmocka_unit_test_setup_teardown(setting_and_clearing_twice_is_once, set_fake, set_real),
         cmocka_unit_test(two_processes_never_lose_a_wakeup),
         cmocka_unit_test(a_real_signal_does_not_end_a_wait),
         cmocka_unit_test(a_killed_sleeper_costs_no_wakeup),
