@@ -73,8 +73,9 @@ int pm_ticket_open(struct pm_processes *p, const struct pm_work *work, struct pm
     ticket->job = &board->job[index];
     bool shorter = ticket->timed && pm_board_time(board, work->timeout_ns);
     uint32_t chunks = pm_job_open(board, ticket->job, work, arg, atomic_load_explicit(&ticket->job->serial, memory_order_relaxed) + PM_JOBS);
+    /* As late as may be, but before any worker begins: a caller that lost its CPU in between would miss what they did meanwhile. */
+    if (!work->begun) ticket->job->work.begun = pm_now();
     pm_board_wake(board, chunks);
-    if (!work->begun) ticket->job->work.begun = pm_now(); /* while the workers' caches fetch what has just been written */
     if (atomic_load(&p->ending) || atomic_load(&board->broken)) pm_job_stop(board, ticket->job); /* else whoever ends it sees this job */
     /* `resting` behind the notify, which is a full barrier: the supervisor looks for jobs behind its own change of it. */
     else if (shorter || atomic_load(&board->resting)) pm_processes_look(p);
