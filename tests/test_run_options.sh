@@ -186,7 +186,8 @@ stopped() { [ "$(state "$1")" = T ]; }
 runs() { ! stopped "$1"; }
 fresh
 set -m # a group of its own, which a terminal can stop
-"$PARMAP" run -j1 --shell 'echo $$ >pid; : >began.1; until [ -e go.1 ]; do sleep 0.01; done #{}' ::: 1 </dev/null >out 2>err &
+mkfifo go # a job that starts nothing: who starts something cannot stop while what it starts is stopped before it
+"$PARMAP" run -j1 --shell 'echo $$ >pid; : >began.1; read x <go #{}' ::: 1 </dev/null >out 2>err &
 pid=$!
 set +m
 waits_for began.1
@@ -194,6 +195,6 @@ kill -TSTP $pid
 for process in $pid $(cat pid); do await stopped $process || complain "Ctrl-Z: $process is in state $(state $process)"; done
 kill -CONT $pid
 await runs "$(cat pid)" || complain "on after Ctrl-Z: the job is still stopped"
-: >go.1
+timeout -k 5 20 sh -c 'echo on >go' || complain "on after Ctrl-Z: the job reads no more"
 wait $pid || complain "Ctrl-Z, then on: status $?"
 finish
