@@ -11,6 +11,9 @@
 #ifndef PM_TESTS_PATHS_H
 #define PM_TESTS_PATHS_H
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "pmap/pmap.h"
 #include "tests/harness.h"
 
@@ -69,6 +72,15 @@ void pm_expect_text(const char *words, const char *file, int line);
         if (!(condition)) { \
             fprintf(stderr, "    %s:%d: %s; pmap_error(): %s\n", __FILE__, __LINE__, #condition, pmap_error()); \
             return 1; \
+        } \
+    } while (0)
+
+/* In a worker, a thread or a child whose function has nothing to return: says so and aborts. */
+#define MUST_NOT(condition) \
+    do { \
+        if (condition) { \
+            fprintf(stderr, "    %s:%d: %s; pmap_error(): %s\n", __FILE__, __LINE__, #condition, pmap_error()); \
+            abort(); \
         } \
     } while (0)
 

@@ -26,11 +26,11 @@ static void meet(void *arg, unsigned index)
     for (unsigned i = 0; i < ROUNDS; i++) {
         unsigned before = 99;
         atomic_fetch_add(&h->arrived, 1);
-        if (pmap_barrier_wait(h->barrier, 20, &before)) abort();
-        if (before >= h->parties) abort();
+        MUST_NOT(pmap_barrier_wait(h->barrier, 20, &before));
+        MUST_NOT(before >= h->parties);
         if (before == 0) atomic_fetch_add(&h->firsts, 1);
-        if (atomic_load(&h->arrived) < (i + 1) * h->parties) abort(); /* somebody is missing */
-        if (pmap_barrier_wait(h->barrier, 20, NULL)) abort();
+        MUST_NOT(atomic_load(&h->arrived) < (i + 1) * h->parties); /* somebody is missing */
+        MUST_NOT(pmap_barrier_wait(h->barrier, 20, NULL));
     }
 }
 
@@ -114,7 +114,7 @@ static void abort_and_reset_end_waits(const struct pm_path *path)
 
 static void join_it(void *arg)
 {
-    if (pmap_barrier_join(arg)) abort();
+    MUST_NOT(pmap_barrier_join(arg));
 }
 
 /* A party that is known dies before it arrives; exec looks like slowness, so that ends by the time-out. */
@@ -187,7 +187,7 @@ static void another_takes_the_place(const struct pm_path *path)
 static void arrive(void *arg)
 {
     int e = pmap_barrier_wait(((struct hall *)arg)->barrier, 20, NULL);
-    if (e && e != PMAP_EBROKEN) abort();
+    MUST_NOT(e && e != PMAP_EBROKEN);
 }
 
 static pid_t partner;

@@ -41,7 +41,7 @@ static void count_up(void *arg, unsigned index)
 {
     struct counts *c = arg;
     for (int i = 0; i < TIMES; i++)
-        if (pmap_counter_add(c->counter, 1, NULL) || pmap_accumulator_add(c->accumulator, index, 1)) abort();
+        MUST_NOT(pmap_counter_add(c->counter, 1, NULL) || pmap_accumulator_add(c->accumulator, index, 1));
 }
 
 static void five_workers_count(const struct pm_path *path)
@@ -120,7 +120,7 @@ static _Noreturn int count_for_ever(void *arg)
 {
     struct counts *c = arg;
     for (int64_t n = 1;; n++) {
-        if (pmap_accumulator_add(c->accumulator, 0, 1) || pmap_counter_add(c->counter, 1, NULL)) abort();
+        MUST_NOT(pmap_accumulator_add(c->accumulator, 0, 1) || pmap_counter_add(c->counter, 1, NULL));
         if (n == 1000) atomic_store(&c->ready, 1);
     }
 }

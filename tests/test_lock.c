@@ -22,9 +22,9 @@ static void count_up(void *arg, unsigned index)
     struct pair *p = arg;
     (void)index;
     for (int i = 0; i < TIMES; i++) {
-        if (pmap_lock_acquire(p->lock, -1)) abort();
+        MUST_NOT(pmap_lock_acquire(p->lock, -1));
         p->a++;
-        if (pmap_lock_release(p->lock)) abort();
+        MUST_NOT(pmap_lock_release(p->lock));
     }
 }
 
@@ -117,7 +117,7 @@ static void wrong_use_has_a_name(const struct pm_path *path)
 
 static void take(void *arg)
 {
-    if (pmap_lock_acquire(arg, -1)) abort();
+    MUST_NOT(pmap_lock_acquire(arg, -1));
 }
 
 static void take_three_times(void *arg)
@@ -150,7 +150,7 @@ static void a_dead_owner_is_told_once(const struct pm_path *path)
 
 static void take_over_and_die(void *arg)
 {
-    if (pmap_lock_acquire(arg, -1) != PMAP_EOWNERDEAD) abort();
+    MUST_NOT(pmap_lock_acquire(arg, -1) != PMAP_EOWNERDEAD);
 }
 
 static void a_dead_repairer_is_told_too(const struct pm_path *path)
@@ -256,11 +256,11 @@ static void change(void *arg)
     struct pair *p = arg;
     int e = pmap_lock_acquire(p->lock, 20);
     if (e == PMAP_EOWNERDEAD) p->b = p->a;
-    else if (e) abort();
-    if (p->a != p->b) abort();
+    else MUST_NOT(e);
+    MUST_NOT(p->a != p->b);
     p->a++;
     p->b++;
-    if (pmap_lock_release(p->lock)) abort();
+    MUST_NOT(pmap_lock_release(p->lock));
 }
 
 static _Noreturn int change_for_ever(void *arg)
@@ -343,7 +343,7 @@ static int change_once(void *arg)
 static void half_change(void *arg)
 {
     struct pair *p = arg;
-    if (pmap_lock_acquire(p->lock, 10)) abort();
+    MUST_NOT(pmap_lock_acquire(p->lock, 10));
     p->a++;
 }
 
@@ -357,7 +357,7 @@ static void change_the_rest(void *arg)
 {
     struct pair *p = arg;
     p->b++;
-    if (pmap_lock_release(p->lock)) abort();
+    MUST_NOT(pmap_lock_release(p->lock));
 }
 
 static void both_are_right(void *arg, unsigned k)

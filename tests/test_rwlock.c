@@ -23,11 +23,11 @@ static void write_once(void *arg)
     struct pair *p = arg;
     int e = pmap_rwlock_write(p->lock, 20);
     if (e == PMAP_EOWNERDEAD) p->b = p->a;
-    else if (e) abort();
-    if (p->a != p->b) abort();
+    else MUST_NOT(e);
+    MUST_NOT(p->a != p->b);
     p->a++;
     p->b++;
-    if (pmap_rwlock_release(p->lock)) abort();
+    MUST_NOT(pmap_rwlock_release(p->lock));
 }
 
 static void read_once(void *arg)
@@ -35,9 +35,9 @@ static void read_once(void *arg)
     struct pair *p = arg;
     int e = pmap_rwlock_read(p->lock, 20);
     if (e == PMAP_EOWNERDEAD) p->b = p->a; /* held for writing */
-    else if (e) abort();
-    if (p->a != p->b) abort();
-    if (pmap_rwlock_release(p->lock)) abort();
+    else MUST_NOT(e);
+    MUST_NOT(p->a != p->b);
+    MUST_NOT(pmap_rwlock_release(p->lock));
 }
 
 static void read_and_write(void *arg, unsigned index)
@@ -114,12 +114,12 @@ static void wrong_use_has_a_name(const struct pm_path *path)
 
 static void hold_reading(void *arg)
 {
-    if (pmap_rwlock_read(arg, 20)) abort();
+    MUST_NOT(pmap_rwlock_read(arg, 20));
 }
 
 static void hold_writing(void *arg)
 {
-    if (pmap_rwlock_write(arg, 20)) abort();
+    MUST_NOT(pmap_rwlock_write(arg, 20));
 }
 
 static void a_dead_reader_is_nothing(const struct pm_path *path)

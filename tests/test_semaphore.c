@@ -12,12 +12,12 @@ static void go_in_and_out(void *arg, unsigned index)
     struct room *r = arg;
     (void)index;
     for (int i = 0; i < 5000; i++) {
-        if (pmap_semaphore_acquire(r->door, 20)) abort();
+        MUST_NOT(pmap_semaphore_acquire(r->door, 20));
         uint32_t inside = atomic_fetch_add(&r->inside, 1) + 1, most = atomic_load(&r->most);
         while (inside > most && !atomic_compare_exchange_weak(&r->most, &most, inside)) continue;
         atomic_fetch_add(&r->entries, 1);
         atomic_fetch_sub(&r->inside, 1);
-        if (pmap_semaphore_release(r->door)) abort();
+        MUST_NOT(pmap_semaphore_release(r->door));
     }
 }
 
@@ -99,7 +99,7 @@ static void wrong_use_has_a_name(const struct pm_path *path)
 static void take_two(void *arg)
 {
     for (int i = 0; i < 2; i++)
-        if (pmap_semaphore_acquire(arg, -1)) abort();
+        MUST_NOT(pmap_semaphore_acquire(arg, -1));
 }
 
 static int take_one_and_leave(void *arg)
@@ -152,7 +152,7 @@ static void a_waiter_gets_it_by_the_death(const struct pm_path *path)
 static void in_and_out_once(void *arg)
 {
     struct room *r = arg;
-    if (pmap_semaphore_acquire(r->door, 20) || pmap_semaphore_release(r->door)) abort();
+    MUST_NOT(pmap_semaphore_acquire(r->door, 20) || pmap_semaphore_release(r->door));
 }
 
 static void all_are_there(void *arg, unsigned k)
