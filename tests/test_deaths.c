@@ -2,7 +2,9 @@
  * named with its cause, all others are right, nothing runs too often, and the pool goes on. */
 #include "tests/ways.h"
 
+#include <pthread.h>
 #include <sched.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -244,6 +246,59 @@ static void grandchildren(const struct pm_path *path)
         }
 }
 
+static int leave_one(pmap_task *task, size_t first, size_t last)
+{
+    struct plan *p = pmap_task_arg(task);
+    (void)first, (void)last;
+    pid_t pid = fork();
+    if (pid == 0) {
+        setsid();
+        for (;;) pause();
+    }
+    p->pids[0] = pid;
+    return 0;
+}
+
+/* Keeps the process from ending when it has been killed, as the return of much memory does. */
+struct slow {
+    pid_t pid;
+    _Atomic int seized, ended; /* -1: tracing is not allowed here */
+};
+
+static void *die_slowly(void *arg)
+{
+    struct slow *s = arg;
+    bool may = ptrace(PTRACE_SEIZE, s->pid, NULL, (void *)PTRACE_O_TRACEEXIT) == 0;
+    atomic_store(&s->seized, may ? 1 : -1);
+    int status = 0;
+    if (!may) return NULL;
+    while (waitpid(s->pid, &status, __WALL) < 0 && errno == EINTR) continue;
+    (void)poll(NULL, 0, 400); /* so long does it die */
+    atomic_store(&s->ended, 1);
+    (void)ptrace(PTRACE_DETACH, s->pid, NULL, NULL);
+    return NULL;
+}
+
+static bool is_seized(void *arg) { return atomic_load((_Atomic int *)arg) != 0; }
+
+static void a_child_that_dies_slowly(const struct pm_path *path)
+{
+    struct trial t = begin(path, 1, 1);
+    pmap_map_options o = PMAP_MAP_OPTIONS_INIT;
+    o.arg = t.plan;
+    EXPECT(pmap_for(t.pool, leave_one, 0, 1, &o), 0);
+    struct slow s = {.pid = t.plan->pids[0]};
+    pthread_t thread;
+    assert_true(s.pid > 0);
+    assert_int_equal(pthread_create(&thread, NULL, die_slowly, &s), 0);
+    assert_true(pm_test_wait_until(is_seized, &s.seized, 10000));
+    finish(&t, "a child that dies slowly"); /* closes the pool */
+    bool waited = atomic_load(&s.ended) != 0, left = parent_of(s.pid) != 0;
+    pthread_join(thread, NULL);
+    if (atomic_load(&s.seized) < 0) skip();
+    if (!waited || left) fail_msg("%s: the pool's close did not wait for the end of a worker's child", path->name);
+}
+
 /* ---- Memory ---- */
 
 static int needs_memory(pmap_task *task, const void *item, void *result)
@@ -326,6 +381,7 @@ int main(void)
         {"once", once, PM_ON_PROCESSES},
         {"stop at the first", stop_at_the_first, PM_ON_PROCESSES},
         {"grandchildren", grandchildren, PM_ON_PROCESSES},
+        {"a child that dies slowly", a_child_that_dies_slowly, PM_ON_PROCESSES},
         {"malloc that fails", malloc_that_fails, PM_ON_PROCESSES},
         {"little address space", little_address_space, PM_ON_NONE},
     };

@@ -33,7 +33,7 @@
 #define MS INT64_C(1000000)
 #define SETTLE_NS (5 * MS)
 #define SLICE_NS 100000            /* the least that the kernel takes */
-#define ADOPTED_ROUNDS 100
+#define ADOPTED_ROUNDS 10000       /* of 1 ms: a large process takes long to die, and so does any where the CPUs are busy */
 #define ORPHAN_CHECK (100 * MS)    /* where the application has no pidfd */
 
 struct supervisor {
@@ -132,14 +132,16 @@ static void kill_adopted(void)
         ssize_t n = fd >= 0 ? read(fd, list, sizeof list - 1) : 0;
         if (fd >= 0) close(fd);
         list[n > 0 ? n : 0] = 0;
+        bool may = n <= 0; /* what runs as somebody else is not ours to end, and not waited for */
         /* Each is followed by a blank: a number that is not was cut at the end of the buffer, and would be somebody else's. */
-        for (char *at = list, *end; (pid = (int)strtol(at, &end, 10)) > 0 && *end == ' '; at = end) (void)kill(pid, SIGKILL);
+        for (char *at = list, *end; (pid = (int)strtol(at, &end, 10)) > 0 && *end == ' '; at = end)
+            if (kill(pid, SIGKILL) == 0) may = true;
         /* A child of theirs comes to us when they are reaped, hence again; without that file we only reap what is dead. */
         do {
             pid = waitpid(-1, NULL, WNOHANG); /* never blocking: who came to us meanwhile has not been killed yet */
             if (pid > 0) pm_process_unname(pid);
         } while (pid > 0 || (pid < 0 && errno == EINTR));
-        if (pid < 0 || fd < 0) return;
+        if (pid < 0 || fd < 0 || !may) return;
         (void)poll(NULL, 0, 1);
     }
 }
