@@ -55,11 +55,11 @@ static void walk(struct way *w, pid_t pid)
 static void walk_and_kill(struct way *w, pid_t pid, _Atomic uint32_t *go)
 {
     if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) || ptrace(PTRACE_INTERRUPT, pid, NULL, NULL)) fail_msg("ptrace of %d: %s", (int)pid, strerror(errno));
+    if (stopped(pid) != 1) fail_msg("%s: worker %d did not stop", w->name, (int)pid);
     cpu_set_t before;
     (void)sched_getaffinity(0, sizeof before, &before);
     share_a_cpu(pid);
     ticks(10000);
-    if (stopped(pid) != 1) fail_msg("%s: worker %d did not stop", w->name, (int)pid);
     atomic_store(go, 1);
     walk(w, pid);
     ticks(0);

@@ -45,7 +45,7 @@ static inline void ticks(long every_us)
     (void)pthread_sigmask(every_us ? SIG_UNBLOCK : SIG_BLOCK, &alarm_only, NULL);
 }
 
-/* One stop of a traced worker: 1 it has stopped, 0 it sleeps in a system call, -1 it has ended. */
+/* One stop of a traced worker: 1 it has stopped, 0 it sleeps in a system call, -1 it has ended.  One that only waits for a CPU does not sleep. */
 static inline int stopped(pid_t pid)
 {
     int status;
@@ -53,7 +53,7 @@ static inline int stopped(pid_t pid)
         pid_t got = waitpid(pid, &status, __WALL);
         if (got == pid) return WIFSTOPPED(status) ? 1 : -1;
         if (errno != EINTR) return -1;
-        interrupted++;
+        interrupted += pm_test_is_asleep(&pid);
     }
     return 0;
 }
