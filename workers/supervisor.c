@@ -33,7 +33,7 @@
 #define MS INT64_C(1000000)
 #define SETTLE_NS (5 * MS)
 #define SLICE_NS 100000            /* the least that the kernel takes */
-#define ADOPTED_ROUNDS 10000       /* of 1 ms: a large process takes long to die, and so does any where the CPUs are busy */
+#define ADOPTED_NS (3000 * MS)     /* a large process takes long to die, and so does any where the CPUs are busy; the application waits for longer */
 #define ORPHAN_CHECK (100 * MS)    /* where the application has no pidfd */
 
 struct supervisor {
@@ -126,7 +126,7 @@ static int64_t enforce(struct supervisor *s)
 /* What functions started, and what left their group and outlived them, has become ours: it ends with the pool. */
 static void kill_adopted(void)
 {
-    for (int round = 0; round < ADOPTED_ROUNDS; round++) {
+    for (int64_t end = pm_now() + ADOPTED_NS; pm_now() < end;) {
         int pid, fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
         char list[4096];
         ssize_t n = fd >= 0 ? read(fd, list, sizeof list - 1) : 0;
@@ -134,7 +134,7 @@ static void kill_adopted(void)
         list[n > 0 ? n : 0] = 0;
         bool may = n <= 0; /* what runs as somebody else is not ours to end, and not waited for */
         /* Each is followed by a blank: a number that is not was cut at the end of the buffer, and would be somebody else's. */
-        for (char *at = list, *end; (pid = (int)strtol(at, &end, 10)) > 0 && *end == ' '; at = end)
+        for (char *at = list, *behind; (pid = (int)strtol(at, &behind, 10)) > 0 && *behind == ' '; at = behind)
             if (kill(pid, SIGKILL) == 0) may = true;
         /* A child of theirs comes to us when they are reaped, hence again; without that file we only reap what is dead. */
         do {
