@@ -23,7 +23,7 @@
 #define PILOT 16u            /* items a range in the first round */
 #define ALWAYS_SINGLE 256u   /* items a range below which dispatch costs less than guessing */
 #define GROWTH 16u
-#define CHUNKS_A_RANGE 32u
+#define CHUNKS_A_RANGE 128u
 #define SHORTEST_NS 4000.0   /* chunks: dispatch is below 1 % */
 #define LONGEST_NS 500000.0  /* what may be lost at the end of a round, and to a death */
 #define TAIL_NS 200000.0     /* a rest below this is one round */
