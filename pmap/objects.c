@@ -1,7 +1,9 @@
-/* Remembers the executable segments of all loaded objects, by address, name and build-id, as dl_iterate_phdr gives them. */
+/* Remembers the executable segments of all loaded objects, by address, name and build-id, as dl_iterate_phdr gives them.  The last memory that
+ * was given back is kept: while nothing is loaded or unloaded it is right for the next pool too. */
 #include "pmap/objects.h"
 
 #include <link.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,31 +77,6 @@ static int collect(struct dl_phdr_info *info, size_t size, void *to)
     return 0;
 }
 
-struct pm_objects *pm_objects_now(void)
-{
-    struct pm_objects *o = calloc(1, sizeof *o);
-    if (!o) return NULL;
-    (void)dl_iterate_phdr(collect, o);
-    if (!o->no_memory) return o;
-    pm_objects_free(o);
-    return NULL;
-}
-
-void pm_objects_free(struct pm_objects *o)
-{
-    if (!o) return;
-    for (size_t i = 0; i < o->n; i++) free(o->segment[i].name);
-    free(o->segment);
-    free(o);
-}
-
-static const struct segment *find(const struct pm_objects *o, uintptr_t at)
-{
-    for (size_t i = 0; i < o->n; i++)
-        if (at >= o->segment[i].from && at < o->segment[i].to) return &o->segment[i];
-    return NULL;
-}
-
 static int count_changes(struct dl_phdr_info *info, size_t size, void *to)
 {
     struct pm_objects *o = to;
@@ -107,6 +84,44 @@ static int count_changes(struct dl_phdr_info *info, size_t size, void *to)
     o->loads = info->dlpi_adds;
     o->unloads = info->dlpi_subs;
     return 1;
+}
+
+static void forget(struct pm_objects *o)
+{
+    if (!o) return;
+    for (size_t i = 0; i < o->n; i++) free(o->segment[i].name);
+    free(o->segment);
+    free(o);
+}
+
+static _Atomic(struct pm_objects *) kept;
+
+struct pm_objects *pm_objects_now(void)
+{
+    struct pm_objects changes = {0}, *o = atomic_exchange(&kept, NULL);
+    (void)dl_iterate_phdr(count_changes, &changes);
+    if (o && o->loads == changes.loads && o->unloads == changes.unloads) return o;
+    forget(o);
+    o = calloc(1, sizeof *o);
+    if (!o) return NULL;
+    (void)dl_iterate_phdr(collect, o);
+    if (!o->no_memory) return o;
+    forget(o);
+    return NULL;
+}
+
+void pm_objects_free(struct pm_objects *o)
+{
+    if (o) forget(atomic_exchange(&kept, o));
+}
+
+__attribute__((destructor)) static void unloaded(void) { forget(atomic_exchange(&kept, NULL)); }
+
+static const struct segment *find(const struct pm_objects *o, uintptr_t at)
+{
+    for (size_t i = 0; i < o->n; i++)
+        if (at >= o->segment[i].from && at < o->segment[i].to) return &o->segment[i];
+    return NULL;
 }
 
 bool pm_objects_have(const struct pm_objects *o, const void *code)
