@@ -22,6 +22,7 @@ struct pm_seats {
     struct pm_board *board;
     struct pm_seat *seat;
     int fd[4], jobserver[2];       /* the supervisor's, -1 = none: workers get none of them */
+    bool others_stay;              /* descriptors that are not ours: workers have them too */
     bool named;                    /* each worker has a name in /dev/shm, whatever has run in it */
     bool rationed;                 /* by tokens of make's: one worker without, and one more for each */
     pid_t self;

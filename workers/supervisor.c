@@ -231,19 +231,19 @@ static void settle_in(struct supervisor *s)
     if (getppid() != s->application) _exit(1); /* it died before we could watch it: that pid is somebody else's */
 }
 
-static void orders(struct supervisor *s, short events)
+/* One a turn: where there are more, poll() says so again. */
+static void obey(struct supervisor *s, short events)
 {
     struct pm_order order;
-    ssize_t n;
-    while ((n = recv(s->control, &order, sizeof order, MSG_DONTWAIT)) > 0)
-        if (n == sizeof order && order.what == PM_ORDER_CLOSE) {
-            s->seats.closing = true;
-            s->end = pm_now() + order.grace_ns;
-        } else if (n == sizeof order && order.what == PM_ORDER_END) {
-            end_task(s, order.task, order.turn);
-        } else {
-            atomic_store(&s->board->look, 0); /* behind taking it: what is changed from here on sends another */
-        }
+    ssize_t n = recv(s->control, &order, sizeof order, MSG_DONTWAIT);
+    if (n == sizeof order && order.what == PM_ORDER_CLOSE) {
+        s->seats.closing = true;
+        s->end = pm_now() + order.grace_ns;
+    } else if (n == sizeof order && order.what == PM_ORDER_END) {
+        end_task(s, order.task, order.turn);
+    } else if (n > 0) {
+        atomic_store(&s->board->look, 0); /* behind taking it: what is changed from here on sends another */
+    }
     bool gone = n == 0 || (events & POLLHUP) || (n < 0 && errno != EAGAIN && errno != EINTR);
     if (gone) leave(s, 1);
 }
@@ -270,7 +270,7 @@ static _Noreturn void run(struct supervisor *s)
         p[3].fd = s->seats.rationed && atomic_load(&s->board->resting) && !s->seats.closing && pm_board_busy(s->board) ? s->seats.jobserver[0] : -1;
         (void)ppoll(p, 4, at == INT64_MAX ? NULL : &t, NULL);
         if (p[2].revents || (s->appfd < 0 && getppid() != s->application)) leave(s, 1);
-        if (p[0].revents) orders(s, p[0].revents);
+        if (p[0].revents) obey(s, p[0].revents);
         if (p[1].revents) {
             struct signalfd_siginfo info[4]; /* there are two kinds */
             if (!s->seats.closing) be_prompt(s);
@@ -298,7 +298,7 @@ _Noreturn void pm_supervise(const struct pm_charge *charge)
     struct pm_board *board = charge->board;
     struct supervisor s = {.board = board, .setup = charge->setup, .control = charge->control, .application = charge->application,
                            .born = pm_now(),
-                           .seats = {.board = board, .seat = charge->seats, .self = getpid(), .named = charge->named,
+                           .seats = {.board = board, .seat = charge->seats, .self = getpid(), .named = charge->named, .others_stay = charge->setup->keep_fds,
                                      .rationed = charge->rationed,
                                      .jobserver = {charge->jobserver[0], charge->jobserver[1]}}};
     struct pm_answer answer = {0, 0};
