@@ -54,7 +54,7 @@ struct group {
 };
 
 static const struct group groups[] = {
-    {"sum", 15, 3, {&sum_pmap, &sum_openmp, &sum_huge_openmp},
+    {"sum", 45, 3, {&sum_pmap, &sum_openmp, &sum_huge_openmp},
      {{"100 MiB in the arena, warm / OpenMP, pages alike", 0, 1, MS, false, 1.05},
       {"the same / OpenMP on private huge pages", 0, 2, MS, false, 0}}},
     {"fresh", 9, 1, {&fresh_pmap, &fresh_openmp, &fresh_small_pmap, &fresh_small_openmp},
@@ -81,7 +81,7 @@ static const struct group groups[] = {
     {"queue", 11, 2, {&memcpy_raw, &queue_pmap, &queue_small_pmap},
      {{"100 MiB in 64 KiB messages: memcpy / queue", 0, 1, MS, true, 0.5},
       {"an 8-byte message, 1 producer, 1 consumer", 2, -1, NS, false, 0}}},
-    {"open", 11, 1, {&open_pmap, &fork_two},
+    {"open", 45, 1, {&open_pmap, &fork_two},
      {{"open and close a pool of 2 / fork, exit, wait of 2", 0, 1, US, false, 3}}},
     {"kill", 3, 1, {&kill_pmap, &quiet_pmap}, {{"10 us items, a SIGKILL every 5 ms / quiet", 0, 1, MS, false, 1.5}}},
     {"timeout", 3, 0, {&timeout_pmap}, {{"1000 endless items, a time-out of 10 ms each", 0, -1, MS, false, 1.2 * TIMEOUTS_MS}}},
@@ -365,7 +365,7 @@ static void help(FILE *to)
           "Measures pmap against hand-written peers, interleaved run by run, and prints for each target: both\n"
           "medians, the median of the pairwise ratios, the target, and whether it is met.\n"
           "Exit code 0 unless a result was wrong (1); a missed target is no error.\n"
-          "  --runs N   timed runs of each side, 1 to 101 (default 3 to 15; the slow groups make at most 3)\n"
+          "  --runs N   timed runs of each side, 1 to 101 (default 3 to 45; the slow groups make at most 3)\n"
           "Groups of targets:",
           to);
     for (size_t i = 0; i < GROUPS; i++) fprintf(to, " %s", groups[i].name);
