@@ -2,6 +2,7 @@
 #include "workers/control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "shm/fd.h"
 #include "workers/processes.h"
 
+#define MS INT64_C(1000000)
 #define ORDER_S 1               /* how long an order waits for a supervisor that takes none */
 
 /* Readable when it has ended: its other end of the socket is closed then, too, unless a child that the application forked at the wrong moment
@@ -29,7 +31,8 @@ static int watch_end(struct pm_processes *p)
     return 0;
 }
 
-void pm_control_reap(struct pm_processes *p)
+/* It must have ended. */
+static void reap(struct pm_processes *p)
 {
     /* By hand: a descriptor that is closed stays in the set while another process has a copy of it. */
     if (p->watched) (void)epoll_ctl(p->watch, EPOLL_CTL_DEL, end_of(p), NULL);
@@ -52,6 +55,46 @@ void pm_control_reap(struct pm_processes *p)
     if (control >= 0) close(control);
     p->supervisor.pid = 0;
 }
+
+/* Its own end, which is that of a process with all its memory, is not waited for here: the application has something to take down meanwhile. */
+static bool says_so(const struct pm_processes *p, int64_t end)
+{
+    struct pollfd f[2] = {{p->control, POLLIN, 0}, {p->pidfd, POLLIN, 0}};
+    struct pm_answer answer;
+    int n = 0;
+    if (p->pidfd < 0) return false; /* the socket alone may never tell of its end: see end_of() */
+    do {
+        int64_t left = end - pm_now();
+        n = poll(f, 2, left > 0 ? (int)((left + MS - 1) / MS) : 0);
+    } while (n < 0 && errno == EINTR);
+    return n > 0 && f[0].revents && recv(p->control, &answer, sizeof answer, MSG_DONTWAIT) == sizeof answer;
+}
+
+int pm_control_bury(struct pm_processes *p, int timeout_ms)
+{
+    int e = 0;
+    if (p->supervisor.pid == 0) return 0;
+    if (pm_process_wait(&p->supervisor, p->pidfd, timeout_ms) < 0) {
+        (void)pm_process_signal(&p->supervisor, p->pidfd, SIGKILL); /* its workers go with it */
+        e = -ETIMEDOUT;
+    }
+    reap(p);
+    return e;
+}
+
+int pm_control_finish(struct pm_processes *p, int timeout_ms)
+{
+    int64_t end = pm_now() + timeout_ms * MS;
+    if (pm_control_over(p)) return 0;
+    if (says_so(p, end)) {
+        atomic_store(&p->alone, true);
+        return 0;
+    }
+    int64_t left = end - pm_now();
+    return pm_control_bury(p, left > 0 ? (int)((left + MS - 1) / MS) : 0);
+}
+
+bool pm_control_over(const struct pm_processes *p) { return p->supervisor.pid == 0 || atomic_load(&p->alone); }
 
 /* Whose supervisor this thread forks just now: that child, unlike all others, needs the descriptors. */
 static _Thread_local const struct pm_processes *forking;
@@ -110,7 +153,7 @@ int pm_control_start(struct pm_processes *p, bool takeover)
     }
     if (n == sizeof answer) e = answer.error;
     else e = -EPIPE; /* it died before it could say anything */
-    pm_control_reap(p);
+    reap(p);
     return e;
 }
 
@@ -122,7 +165,7 @@ int pm_processes_check(struct pm_processes *p)
     int e = 0;
     pthread_mutex_lock(&p->lock);
     if (!atomic_load(&p->ending) && (p->supervisor.pid == 0 || pm_process_ended(&p->supervisor, p->pidfd))) {
-        pm_control_reap(p);
+        reap(p);
         e = pm_control_start(p, true);
         pm_board_wake_all(p->board);
     }

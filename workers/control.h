@@ -15,7 +15,14 @@ bool pm_control_starting(const struct pm_processes *p); /* is this thread about 
 /* false: there is none that takes it.  May wait for a second. */
 bool pm_control_order(struct pm_processes *p, struct pm_order order);
 
-void pm_control_reap(struct pm_processes *p); /* waits for its end */
+/* Behind PM_ORDER_CLOSE: waits until nobody is left but the supervisor at the most, which has nothing to do any more.  0, or -ETIMEDOUT: it has been
+ * killed, and its workers with it. */
+int pm_control_finish(struct pm_processes *p, int timeout_ms);
+
+bool pm_control_over(const struct pm_processes *p); /* Is that so, or is there none? */
+
+/* Waits for its own end and reaps it; not in time: kills it first, and -ETIMEDOUT. */
+int pm_control_bury(struct pm_processes *p, int timeout_ms);
 
 /* What pm_executor_ops.watch promises: the descriptor, or -errno. */
 int pm_control_watch(struct pm_processes *p);

@@ -39,15 +39,14 @@ static void processes_close(struct pm_executor *e)
 #ifdef HAVE_ZMQ
     pm_zmq_close(p);
 #endif
-    if (p->pidfd >= 0) close(p->pidfd);
-    if (p->control >= 0) close(p->control);
-    if (p->watch >= 0) close(p->watch);
     if (p->setup.bell >= 0) close(p->setup.bell);
     pm_desk_close(&p->desk);
     if (p->board) pm_jobserver_give(pm_board_tokens(p->board), p->jobserver, 0); /* of a supervisor that was killed */
     pm_jobserver_close(p->jobserver);
     pm_heap_close(p->heap);
     pm_arena_close(&p->arena);
+    (void)pm_control_bury(p, (int)(EXTRA_NS / MS)); /* last: it ends while we take down the rest */
+    if (p->watch >= 0) close(p->watch);
     pthread_mutex_destroy(&p->lock);
     free(p);
 }
@@ -154,15 +153,8 @@ static int processes_end(struct pm_executor *e, int64_t grace_ns)
 #endif
     pm_board_wake_all(p->board); /* first: the supervisor then finds the order and deaths at once, in fewer turns */
     (void)pm_control_order(p, (struct pm_order){.what = PM_ORDER_CLOSE, .grace_ns = grace_ns >= 0 ? grace_ns : CLOSE_NS});
-    int result = 0;
-    if (p->supervisor.pid) {
-        int64_t ms = ((grace_ns > 0 ? grace_ns : 0) + EXTRA_NS) / MS;
-        if (pm_process_wait(&p->supervisor, p->pidfd, ms > INT32_MAX ? INT32_MAX : (int)ms) < 0) {
-            (void)pm_process_signal(&p->supervisor, p->pidfd, SIGKILL); /* its workers go with it */
-            result = -ETIMEDOUT;
-        }
-        pm_control_reap(p);
-    }
+    int64_t ms = ((grace_ns > 0 ? grace_ns : 0) + EXTRA_NS) / MS;
+    int result = pm_control_finish(p, ms > INT32_MAX ? INT32_MAX : (int)ms);
     pm_event_notify(&p->freed, INT_MAX);
     pthread_mutex_unlock(&p->lock);
     return result;
@@ -229,7 +221,7 @@ static int processes_attend(struct pm_executor *e, bool late)
         /* Who was woken for a task may have been stopped before it took it; the others sleep. */
         if (tasks && pm_task_waiting(tasks)) pm_board_wake_all(p->board);
     }
-    return atomic_load(&p->board->broken) ? -EPIPE : atomic_load(&p->ending) && p->supervisor.pid == 0 ? -ECANCELED : 0;
+    return atomic_load(&p->board->broken) ? -EPIPE : atomic_load(&p->ending) && pm_control_over(p) ? -ECANCELED : 0;
 }
 
 static int processes_watch(struct pm_executor *e)

@@ -20,6 +20,7 @@ struct pm_processes {
     struct pm_heap *heap;
     struct pm_board *board;
     struct pm_process supervisor;
+    atomic_bool alone;              /* of a pool that ends: it has no workers any more, and goes */
     int pidfd, control;
     int watch;                      /* an epoll set of the bell and of what tells the supervisor's end; -1: nobody has asked for it */
     bool watched;                   /* the latter is in it */

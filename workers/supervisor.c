@@ -160,6 +160,7 @@ static _Noreturn void leave(struct supervisor *s, int status)
 #ifdef HAVE_ZMQ
     pm_zmq_remove(s->board); /* the application may have died before it could */
 #endif
+    if (status == 0) (void)send(s->control, &(struct pm_answer){0, 0}, sizeof(struct pm_answer), MSG_NOSIGNAL | MSG_DONTWAIT);
     _exit(status);
 }
 

@@ -14,7 +14,7 @@ struct pm_order {
     uint32_t task, turn;                                                  /* END: this task, while it runs */
 };
 
-/* What it answers, once, when the first workers are forked. */
+/* What it answers when the first workers are forked; and once more, when it was to close and nobody is left but itself. */
 struct pm_answer {
     int error; /* 0 or -errno of fork when there is not one worker */
     unsigned forked;

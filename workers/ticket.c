@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "shm/size.h"
+#include "workers/control.h"
 #include "workers/processes.h"
 
 #define PAGE 4096u
@@ -128,7 +129,7 @@ int pm_ticket_wait(struct pm_processes *p, struct pm_ticket *ticket)
         if (may_spin && tick == 0 && spin(job, board->spin_ns)) break;
         if (pm_event_wait(&job->done, key, TICK) == 0) continue;
         int e = pm_processes_check(p);
-        if (e == -ECANCELED && p->supervisor.pid == 0 && !pm_job_finished(job)) return e;
+        if (e == -ECANCELED && pm_control_over(p) && !pm_job_finished(job)) return e;
         if (++tick < next) continue;
         look_again(p, job, tick, &before);
         if (next < 50) next *= 2;

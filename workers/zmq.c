@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "shm/fd.h"
+#include "workers/control.h"
 #include "workers/processes.h"
 #include "workers/round.h"
 #include "workers/zmq_lib.h"
@@ -432,7 +433,7 @@ static int carry(struct call *c)
         if (now - checked >= CHECK_NS) {
             checked = now;
             int e = pm_processes_check(c->p);
-            if (e == -ECANCELED && c->p->supervisor.pid == 0 && !pm_job_finished(c->job)) return e;
+            if (e == -ECANCELED && pm_control_over(c->p) && !pm_job_finished(c->job)) return e;
         }
         if (busy || pm_job_finished(c->job)) continue;
         zmq_pollitem_t item = {.socket = c->z->socket, .events = ZMQ_POLLIN};
