@@ -45,7 +45,8 @@ static void plan_tuned(struct pm_job *job, uint64_t at, uint64_t rest, uint64_t 
     }
     if (ns < 0.01) ns = 0.01;
     if (*items == rest && (double)rest * ns / (double)ranges > TAIL_NS) *items = rest - rest / 8;
-    double want = (double)*items * ns / (double)ranges / CHUNKS_A_RANGE;
+    double chunks = ranges < TUNED_CHUNKS / CHUNKS_A_RANGE ? (double)(ranges * CHUNKS_A_RANGE) : TUNED_CHUNKS;
+    double want = (double)*items * ns / chunks;
     if (want < SHORTEST_NS) want = SHORTEST_NS;
     if (want > LONGEST_NS) want = LONGEST_NS;
     double g = want / ns;
