@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/process.h"
+
 struct segment {
     uintptr_t from, to;
     char *name;
@@ -16,7 +18,7 @@ struct segment {
 };
 
 struct pm_objects {
-    unsigned long long loads, unloads; /* ever, by the dynamic linker's count */
+    struct pm_loads ever;
     size_t objects, n, room;
     struct segment *segment;
     bool no_memory;
@@ -46,8 +48,7 @@ static int collect(struct dl_phdr_info *info, size_t size, void *to)
 {
     struct pm_objects *o = to;
     (void)size;
-    o->loads = info->dlpi_adds;
-    o->unloads = info->dlpi_subs;
+    o->ever = (struct pm_loads){info->dlpi_adds, info->dlpi_subs};
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *h = &info->dlpi_phdr[i];
         if (h->p_type != PT_LOAD || !(h->p_flags & PF_X)) continue;
@@ -77,15 +78,6 @@ static int collect(struct dl_phdr_info *info, size_t size, void *to)
     return 0;
 }
 
-static int count_changes(struct dl_phdr_info *info, size_t size, void *to)
-{
-    struct pm_objects *o = to;
-    (void)size;
-    o->loads = info->dlpi_adds;
-    o->unloads = info->dlpi_subs;
-    return 1;
-}
-
 static void forget(struct pm_objects *o)
 {
     if (!o) return;
@@ -98,9 +90,9 @@ static _Atomic(struct pm_objects *) kept;
 
 struct pm_objects *pm_objects_now(void)
 {
-    struct pm_objects changes = {0}, *o = atomic_exchange(&kept, NULL);
-    (void)dl_iterate_phdr(count_changes, &changes);
-    if (o && o->loads == changes.loads && o->unloads == changes.unloads) return o;
+    struct pm_objects *o = atomic_exchange(&kept, NULL);
+    struct pm_loads now = pm_process_loads();
+    if (o && o->ever.loads == now.loads && o->ever.unloads == now.unloads) return o;
     forget(o);
     o = calloc(1, sizeof *o);
     if (!o) return NULL;
@@ -130,9 +122,7 @@ bool pm_objects_have(const struct pm_objects *o, const void *code)
     const struct segment *then = find(o, at);
     if (!then) return false;
     if (then->stays) return true;
-    struct pm_objects changes = {0};
-    (void)dl_iterate_phdr(count_changes, &changes);
-    if (changes.unloads == o->unloads) return true; /* nothing has gone, so what is there now was there then */
+    if (pm_process_loads().unloads == o->ever.unloads) return true; /* nothing has gone, so what is there now was there then */
     struct pm_objects *now = pm_objects_now();
     const struct segment *same = now ? find(now, at) : NULL;
     bool have = same && same->from == then->from && same->to == then->to && strcmp(same->name, then->name) == 0 && same->build &&

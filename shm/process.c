@@ -122,18 +122,24 @@ static char *put_number(char *at, unsigned long n)
     return at;
 }
 
-static int count_loads(struct dl_phdr_info *info, size_t size, void *to)
+static int count(struct dl_phdr_info *info, size_t size, void *to)
 {
     (void)size;
-    *(uint64_t *)to = info->dlpi_adds;
+    *(struct pm_loads *)to = (struct pm_loads){info->dlpi_adds, info->dlpi_subs};
     return 1;
+}
+
+struct pm_loads pm_process_loads(void)
+{
+    struct pm_loads l = {0, 0};
+    (void)dl_iterate_phdr(count, &l);
+    return l;
 }
 
 bool pm_process_named(void)
 {
     static _Atomic uint64_t known; /* 2 x how many objects had ever been loaded when this was looked up last, + the answer */
-    uint64_t loads = 0, was = known;
-    (void)dl_iterate_phdr(count_loads, &loads);
+    uint64_t loads = pm_process_loads().loads, was = known;
     if (was && was / 2 == loads) return was % 2 != 0;
     bool named = dlsym(RTLD_DEFAULT, "__kmpc_fork_call") != NULL;
     known = 2 * loads + named;

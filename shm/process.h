@@ -24,6 +24,12 @@ bool pm_process_ended(const struct pm_process *process, int pidfd);
  * is not known (one whose bits are all 0 is kept as 1).  Never says so of a living thread. */
 bool pm_thread_ended(pid_t tid, uint64_t start, uint64_t mask);
 
+/* How often the dynamic linker has ever loaded and unloaded an object in this process. */
+struct pm_loads {
+    uint64_t loads, unloads;
+};
+struct pm_loads pm_process_loads(void);
+
 /* The CPU on which it runs or whose queue it is in; -1 when it sleeps, or that is not known. */
 int pm_process_queue(pid_t pid);
 
