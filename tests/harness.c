@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/asan.h"
+
 #define GRACE_MS 2000
 
 static char scratch[64]; /* $TMPDIR of this run */
@@ -403,6 +405,9 @@ static void unname_the_dead(void)
         if (sscanf(now.name[i], "__KMP_REGISTERED_LIB_%ld_", &pid) == 1 && kill((pid_t)pid, 0) && errno == ESRCH) unname(pid);
     free_names(&now);
 }
+
+/* Before any other handler is registered: then it is the last one before a fork and the first one behind it, and the others may allocate. */
+__attribute__((constructor)) static void begin(void) { pm_test_asan_watch_forks(); }
 
 int pm_test_main(const char *name, const struct CMUnitTest *tests, size_t n)
 {
