@@ -84,6 +84,8 @@ static void run(const struct runner *r, struct job *job, enum order order, int f
     a.kind = ANSWER_SAMPLE;
     a.sample.cost = (struct part_costs){ stats.transfer_in_s * 1e3, stats.compute_s * 1e3, stats.transfer_out_s * 1e3,
                                          stats.dispatch_s * 1e3, stats.idle_s * 1e3 };
+    /* Before and behind what the library timed, and it may lose its CPU there: the workers have nothing to do. */
+    a.sample.cost.idle += r->workers * (a.sample.wall_ms - stats.wall_s * 1e3);
     a.sample.bytes_copied = stats.bytes_copied;
     a.sample.deaths = stats.deaths;
     a.sample.retries = stats.retries;
