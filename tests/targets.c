@@ -5,7 +5,7 @@
  * How it is fair.  Each side (pmap or a peer) lives in a process of its own, forked by this one, which runs nothing
  * itself: libgomp's threads spin on after a region, and would take CPU from whatever is timed next.  The sides of a
  * group are warmed up, then run in turn, run by run, in alternating order; before each run this process waits until
- * every thread of every side sleeps.  A ratio is the median of the ratios of neighbouring runs, so that a machine that
+ * every thread of every side sleeps.  Where memory's place matters the sides are replaced every few runs.  A ratio is the median of the ratios of neighbouring runs, so that a machine that
  * slows down for a while is unfair to nobody.
  *
  * This file has the parent, its table of rows, and the loop of a side's process; targets_peers.h says where the sides
@@ -49,59 +49,60 @@ struct group {
     const char *name;
     int runs;            /* unless --runs says fewer */
     int warm;
+    int fresh;           /* after so many runs each side begins anew: where its pages lie makes some per cent, and stays; 0 = never */
     const struct side *side[SIDES];
     struct row row[ROWS];
 };
 
 static const struct group groups[] = {
-    {"sum", 45, 3, {&sum_pmap, &sum_openmp, &sum_huge_openmp},
+    {"sum", 60, 3, 3, {&sum_pmap, &sum_openmp, &sum_huge_openmp},
      {{"100 MiB in the arena, warm / OpenMP, pages alike", 0, 1, MS, false, 1.05},
       {"the same / OpenMP on private huge pages", 0, 2, MS, false, 0}}},
-    {"fresh", 9, 1, {&fresh_pmap, &fresh_openmp, &fresh_small_pmap, &fresh_small_openmp},
+    {"fresh", 9, 1, 0, {&fresh_pmap, &fresh_openmp, &fresh_small_pmap, &fresh_small_openmp},
      {{"100 MiB just written, first map / OpenMP", 0, 1, MS, false, 1.3},
       {"the same, no huge pages / OpenMP", 2, 3, MS, false, 1.3}}},
-    {"actions", 9, 1, {&actions_pmap, &actions_openmp, &actions_serial},
+    {"actions", 9, 1, 0, {&actions_pmap, &actions_openmp, &actions_serial},
      {{"4e8 actions / OpenMP static", 0, 1, MS, false, 1.03},
       {"speed-up: serial / pmap", 2, 0, MS, true, 1.95},
       {"speed-up: serial / OpenMP", 2, 1, MS, true, 1.95}}},
-    {"empty", 9, 1, {&empty_pmap, &empty_openmp},
+    {"empty", 9, 1, 0, {&empty_pmap, &empty_openmp},
      {{"4e6 items, chunk 1 / OpenMP dynamic,1 (an item)", 0, 1, NS, false, 1.0}}},
-    {"wake", 9, 1, {&wake_pmap, &futex_pinned, &spin_pmap, &spin_raw, &futex_raw},
+    {"wake", 9, 1, 0, {&wake_pmap, &futex_pinned, &spin_pmap, &spin_raw, &futex_raw},
      {{"smallest map, workers asleep / futex, two CPUs", 0, 1, US, false, 2},
       {"the same / futex, wherever the kernel puts them", 0, 4, US, false, 0},
       {"smallest map, 1 spinning / spin round trip", 2, 3, NS, false, 4}}},
-    {"future", 9, 1, {&future_pmap, &futex_pinned, &future_spin_pmap, &spin_raw, &futex_raw},
+    {"future", 9, 1, 0, {&future_pmap, &futex_pinned, &future_spin_pmap, &spin_raw, &futex_raw},
      {{"submit + get, workers asleep / futex, two CPUs", 0, 1, US, false, 1.6},
       {"the same / futex, wherever the kernel puts them", 0, 4, US, false, 0},
       {"submit + get, 1 spinning / spin round trip", 2, 3, NS, false, 6}}},
-    {"private", 11, 2, {&private_pmap, &memcpy_raw, &python_numpy},
+    {"private", 11, 2, 0, {&private_pmap, &memcpy_raw, &python_numpy},
      {{"sum of 100 MiB of private memory / memcpy", 0, 1, MS, false, 1.6},
       {"Python Pool.map(numpy.sum) / memcpy", 2, 1, MS, false, 0}}},
-    {"zmq", 9, 1, {&zmq_raw, &zmq_pmap}, {{"256 frames of 1 MiB: time of libzmq / of pmap", 0, 1, MS, true, 0.8}}},
-    {"queue", 11, 2, {&memcpy_raw, &queue_pmap, &queue_small_pmap},
+    {"zmq", 9, 1, 0, {&zmq_raw, &zmq_pmap}, {{"256 frames of 1 MiB: time of libzmq / of pmap", 0, 1, MS, true, 0.8}}},
+    {"queue", 11, 2, 0, {&memcpy_raw, &queue_pmap, &queue_small_pmap},
      {{"100 MiB in 64 KiB messages: memcpy / queue", 0, 1, MS, true, 0.5},
       {"an 8-byte message, 1 producer, 1 consumer", 2, -1, NS, false, 0}}},
-    {"open", 45, 1, {&open_pmap, &fork_two},
+    {"open", 45, 1, 0, {&open_pmap, &fork_two},
      {{"open and close a pool of 2 / fork, exit, wait of 2", 0, 1, US, false, 3}}},
-    {"kill", 3, 1, {&kill_pmap, &quiet_pmap}, {{"10 us items, a SIGKILL every 5 ms / quiet", 0, 1, MS, false, 1.5}}},
-    {"timeout", 3, 0, {&timeout_pmap}, {{"1000 endless items, a time-out of 10 ms each", 0, -1, MS, false, 1.2 * TIMEOUTS_MS}}},
-    {"life", 5, 1, {&recycle_pmap, &fork_one},
+    {"kill", 3, 1, 0, {&kill_pmap, &quiet_pmap}, {{"10 us items, a SIGKILL every 5 ms / quiet", 0, 1, MS, false, 1.5}}},
+    {"timeout", 3, 0, 0, {&timeout_pmap}, {{"1000 endless items, a time-out of 10 ms each", 0, -1, MS, false, 1.2 * TIMEOUTS_MS}}},
+    {"life", 5, 1, 0, {&recycle_pmap, &fork_one},
      {{"a new worker for every item (an item)", 0, -1, US, false, 1000},
       {"the same / fork, exit, wait of 1 process", 0, 1, US, false, 0}}},
-    {"memory", 3, 0, {&words_pmap, &worker_memory_pmap},
+    {"memory", 3, 0, 0, {&words_pmap, &worker_memory_pmap},
      {{"1e9 items: pages of the arena", 0, -1, MIB, false, 16},
       {"1e9 items: private memory of a worker", 1, -1, MIB, false, 1}}},
-    {"many", 3, 1, {&many_pmap, &few_pmap, &many_empty_pmap, &few_empty_pmap},
+    {"many", 3, 1, 0, {&many_pmap, &few_pmap, &many_empty_pmap, &few_empty_pmap},
      {{"1e5 items of 10 us: 1000 workers / 2", 0, 1, MS, false, 2},
       {"1e5 empty items, chunk 1: 1000 workers / 2", 2, 3, MS, false, 2}}},
-    {"command", 9, 1, {&command_pmap, &command_spawn, &commands_pmap, &commands_spawn, &commands_alone},
+    {"command", 9, 1, 0, {&command_pmap, &command_spawn, &commands_pmap, &commands_spawn, &commands_alone},
      {{"start and wait of true from 1 GiB / posix_spawn", 0, 1, US, false, 1.1},
       {"2 posix_spawn threads / pmap_commands, 2 spawners", 3, 2, US, true, 0.9},
       {"the same / pmap_commands without a spawner", 3, 4, US, true, 0}}},
-    {"stream", 7, 1, {&imap_pmap, &imap_unordered_pmap, &imap_python},
+    {"stream", 7, 1, 0, {&imap_pmap, &imap_unordered_pmap, &imap_python},
      {{"empty tasks, chunk 1: Python's imap_unordered / pmap", 2, 0, NS, true, 20},
       {"the same / pmap_imap_unordered", 2, 1, NS, true, 20}}},
-    {"limits", 7, 1, {&memcpy_raw, &read_one, &fork_one, &futex_raw, &futex_pinned},
+    {"limits", 7, 1, 0, {&memcpy_raw, &read_one, &fork_one, &futex_raw, &futex_pinned},
      {{"memcpy of 100 MiB, one thread", 0, -1, GBS, false, 0}, {"reading 100 MiB, one thread", 1, -1, GBS, false, 0},
       {"fork, exit, wait of 1 process", 2, -1, US, false, 0}, {"futex round trip", 3, -1, US, false, 0},
       {"futex round trip, each on a CPU of its own", 4, -1, US, false, 0}}},
@@ -206,7 +207,7 @@ static void start(struct child *c, const struct side *side, const char *group)
         live(side, pair[1], self);
     }
     close(pair[1]);
-    *c = (struct child){.side = side, .pid = pid, .fd = pair[0]};
+    c->side = side, c->pid = pid, c->fd = pair[0]; /* the values of earlier lives stay */
     hear(c, group, &a);
     c->cannot = a.kind == CANNOT;
 }
@@ -346,17 +347,23 @@ static void measure(const struct group *g, int runs)
     int n = 0;
     if (runs <= 0 || (runs > g->runs && g->runs <= 3)) runs = g->runs;
     while (n < SIDES && g->side[n]) n++;
-    for (int i = 0; i < n; i++) start(&children[i], g->side[i], g->name);
-    for (int k = -g->warm; k < runs; k++)
-        for (int j = 0; j < n; j++) {
-            struct child *c = &children[k & 1 ? n - 1 - j : j];
-            if (c->cannot) continue;
-            double value = run(c, g->name);
-            if (k >= 0) c->value[k] = value;
+    for (int from = 0, to, life = 0; from < runs; from = to, life++) {
+        to = g->fresh && from + g->fresh < runs ? from + g->fresh : runs;
+        for (int j = 0; j < n; j++) { /* in turn too, because the kernel gives away again what it got back last */
+            int i = life & 1 ? n - 1 - j : j;
+            start(&children[i], g->side[i], g->name);
         }
+        for (int k = from - g->warm; k < to; k++)
+            for (int j = 0; j < n; j++) {
+                struct child *c = &children[k & 1 ? n - 1 - j : j];
+                if (c->cannot) continue;
+                double value = run(c, g->name);
+                if (k >= from) c->value[k] = value;
+            }
+        for (int i = 0; i < n; i++) stop(&children[i]);
+    }
     for (int r = 0; r < ROWS && g->row[r].what; r++) show(g, &g->row[r], runs);
     fflush(stdout);
-    for (int i = 0; i < n; i++) stop(&children[i]);
 }
 
 static void help(FILE *to)
@@ -365,7 +372,7 @@ static void help(FILE *to)
           "Measures pmap against hand-written peers, interleaved run by run, and prints for each target: both\n"
           "medians, the median of the pairwise ratios, the target, and whether it is met.\n"
           "Exit code 0 unless a result was wrong (1); a missed target is no error.\n"
-          "  --runs N   timed runs of each side, 1 to 101 (default 3 to 45; the slow groups make at most 3)\n"
+          "  --runs N   timed runs of each side, 1 to 101 (default 3 to 60; the slow groups make at most 3)\n"
           "Groups of targets:",
           to);
     for (size_t i = 0; i < GROUPS; i++) fprintf(to, " %s", groups[i].name);
