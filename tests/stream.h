@@ -7,6 +7,9 @@
 
 #define ON_STREAMS (PM_ON_SERIAL | PM_ON_THREADS | PM_ON_SHM) /* ZeroMQ takes maps only */
 #define ON_HELD (PM_ON_THREADS | PM_ON_SHM)                   /* a serial pool's item cannot be held: it is the caller that runs it */
+
+/* for EACH_ORDER(ordered) ...: first pmap_imap(), then pmap_imap_unordered() */
+#define EACH_ORDER(ordered) (int o_ = 1; o_ >= 0; o_--) for (bool ordered = o_ == 1, once_ = true; once_; once_ = false)
 #define NEVER ((size_t)-1)
 
 /* A source of numbers input_of(0), input_of(1), ... */
