@@ -11,6 +11,8 @@
 #ifndef PM_TESTS_PATHS_H
 #define PM_TESTS_PATHS_H
 
+#include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -58,6 +60,11 @@ void pm_path_free(const struct pm_path *path, pmap_pool *pool, void *memory);
  * nothing, so an application in a child may use it. */
 int pm_small_map(pmap_pool *pool);
 int pm_twice(pmap_task *task, const void *item, void *result); /* its function: of a uint32_t */
+
+/* In a function: works until *go, an atomic in pmap_alloc() memory, is not 0, or the task is cancelled, or the test has failed anyway.  It looks
+ * as a function does that can be cancelled: nobody wakes it, not even the test that has ended its pool. */
+#define PM_HOLD(task, go) \
+    for (double end_ = seconds() + 20; !atomic_load(go) && !pmap_task_cancelled(task) && seconds() < end_;) (void)poll(NULL, 0, 1)
 
 /* The call's value, and when it is another one also pmap_error(), which cmocka's message alone would not show. */
 void pm_expect(int value, int expected, const char *file, int line);

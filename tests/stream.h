@@ -73,7 +73,7 @@ static inline int held(pmap_task *task, const void *in, size_t bytes)
     size_t i = pmap_task_index(task);
     if (i >= h->first && i < h->last) {
         atomic_fetch_add(&h->begun, 1);
-        for (double end = seconds() + 20; !atomic_load(&h->go) && !pmap_task_cancelled(task) && seconds() < end;) (void)poll(NULL, 0, 1);
+        PM_HOLD(task, &h->go);
     }
     return compute(task, in, bytes);
 }

@@ -37,7 +37,7 @@ static int held_item(pmap_task *task, const void *item, void *result)
     uint64_t in, out;
     if (pmap_task_index(task) == 0) {
         atomic_fetch_add(&h->begun, 1);
-        for (double end = seconds() + 20; !atomic_load(&h->go) && !pmap_task_cancelled(task) && seconds() < end;) (void)poll(NULL, 0, 1);
+        PM_HOLD(task, &h->go);
     }
     memcpy(&in, item, 8);
     out = right(in);

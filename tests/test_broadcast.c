@@ -36,7 +36,7 @@ static int tell(pmap_task *task, const void *in, size_t bytes)
     }
     atomic_fetch_add(&t->begun, 1);
     if (t->held)
-        for (double end = seconds() + 20; !atomic_load(&t->go) && !pmap_task_cancelled(task) && seconds() < end;) (void)poll(NULL, 0, 1);
+        PM_HOLD(task, &t->go);
     *room = (struct told){i, (uint64_t)getpid(), pmap_task_index(task), number_in(in, bytes)};
     return 0;
 }

@@ -20,7 +20,7 @@ static int hold(pmap_task *task, const void *item, void *result)
     struct held *held = pmap_task_arg(task);
     (void)item, (void)result;
     atomic_store(&held->inside, 1);
-    for (int i = 0; i < 40000 && !atomic_load(&held->let_go) && !pmap_task_cancelled(task); i++) usleep(500);
+    PM_HOLD(task, &held->let_go);
     return 0;
 }
 

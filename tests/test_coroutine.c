@@ -255,7 +255,7 @@ static int slow_step(pmap_task *task, void *state, const void *in, size_t bytes)
     uint64_t *sum = state;
     *sum += number_in(in, bytes);
     atomic_fetch_add(&h->begun, 1);
-    for (double end = seconds() + 20; !atomic_load(&h->go) && !pmap_task_cancelled(task) && seconds() < end;) (void)poll(NULL, 0, 1);
+    PM_HOLD(task, &h->go);
     return answer(task, *sum);
 }
 

@@ -246,7 +246,7 @@ static int hold(pmap_task *task, const void *in, size_t bytes)
 {
     _Atomic int *go = pmap_task_arg(task);
     (void)in, (void)bytes;
-    for (int i = 0; i < 40000 && !atomic_load(go) && !pmap_task_cancelled(task); i++) (void)usleep(500);
+    PM_HOLD(task, go);
     return 0;
 }
 

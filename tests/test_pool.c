@@ -61,7 +61,7 @@ static int hold(pmap_task *task, const void *item, void *result)
     (void)item;
     struct held *held = pmap_task_arg(task);
     atomic_store(&held->inside, 1);
-    for (int i = 0; i < 40000 && !atomic_load(&held->let_go) && !pmap_task_cancelled(task); i++) usleep(500);
+    PM_HOLD(task, &held->let_go);
     *(char *)result = 1;
     return 0;
 }
