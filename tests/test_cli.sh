@@ -92,7 +92,8 @@ for r in whole["results"]:
     assert set(r["worker_ms"]) == {"transfer_in", "compute", "transfer_out", "dispatch", "idle"}
     assert r["correct"] is True and r["items"] == 1000000 and r["input_bytes"] == 8000000
     total, parts = r["workers"] * r["wall_ms"]["median"], sum(r["worker_ms"].values())
-    assert abs(parts - total) <= 0.05 * total, (r["path"], parts, total)
+    # Not a microsecond is missing.  Too much could be where a worker was just leaving.
+    assert 0.9999 * total <= parts <= 1.05 * total, (r["path"], parts, total)
 assert [r["path"] for r in whole["results"]][:2] == ["serial", "openmp"]
 PYTHON
 fi
