@@ -135,15 +135,14 @@ PMAP_API int pmap_pool_wait(pmap_pool *pool, double timeout_s);
 /* Finishes calls of other threads that are under way, then ends the workers and frees all of the pool, its pmap_alloc() memory included.
  * NULL is allowed, and so is a pool that is closed or being closed: then it waits until that has come to its end, and returns 0.  (A pool that
  * is opened later may lie at the same address.)  Any thread of the process that opened the pool; no other call on it may start later.
- * Blocks until the running calls end, a second at most for the workers, and 3 s at most for what their functions have started and left behind
- * to end of its SIGKILL.  In a forked child it frees that child's own part and leaves the
- * parent's pool alone.
+ * Blocks until the running calls end, a second at most for the workers, and 3 s at most until what their functions have started and left behind
+ * has died of its SIGKILL.  In a forked child it frees that child's own part and leaves the parent's pool alone.
  * Errors: PMAP_ESYSTEM when a worker could not be ended (the memory is freed all the same); PMAP_EFORK: a function that a pool of threads or
  * a serial pool runs wanted to close it. */
 PMAP_API int pmap_pool_close(pmap_pool *pool);
 
 /* As pmap_pool_close(), but calls under way in other threads end with PMAP_ECANCELLED: nothing new is started, and what
- * runs has grace_s seconds (0 = none) before it is killed.  Blocks for grace_s and a little more (that SIGKILL's 3 s); threads and the
+ * runs has grace_s seconds (0 = none) before it is killed.  Blocks for grace_s and a little more (at most those 3 s); threads and the
  * calling thread cannot be killed: those pools wait for the items that run.  Makes a pmap_pool_close() that waits in another thread hurry.
  * Errors: PMAP_EINVAL (grace_s), PMAP_ESYSTEM, PMAP_EFORK. */
 PMAP_API int pmap_pool_terminate(pmap_pool *pool, double grace_s);

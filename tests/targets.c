@@ -5,8 +5,8 @@
  * How it is fair.  Each side (pmap or a peer) lives in a process of its own, forked by this one, which runs nothing
  * itself: libgomp's threads spin on after a region, and would take CPU from whatever is timed next.  The sides of a
  * group are warmed up, then run in turn, run by run, in alternating order; before each run this process waits until
- * every thread of every side sleeps.  Where memory's place matters the sides are replaced every few runs.  A ratio is the median of the ratios of neighbouring runs, so that a machine that
- * slows down for a while is unfair to nobody.
+ * every thread of every side sleeps.  Where memory's place matters the sides are replaced every few runs.  A ratio is
+ * the median of the ratios of neighbouring runs, so that a machine that slows down for a while is unfair to nobody.
  *
  * This file has the parent, its table of rows, and the loop of a side's process; targets_peers.h says where the sides
  * are. */

@@ -299,8 +299,8 @@ _Noreturn void pm_supervise(const struct pm_charge *charge)
     struct pm_board *board = charge->board;
     struct supervisor s = {.board = board, .setup = charge->setup, .control = charge->control, .application = charge->application,
                            .born = pm_now(),
-                           .seats = {.board = board, .seat = charge->seats, .self = getpid(), .named = charge->named, .others_stay = charge->setup->keep_fds,
-                                     .rationed = charge->rationed,
+                           .seats = {.board = board, .seat = charge->seats, .self = getpid(), .named = charge->named,
+                                     .others_stay = charge->setup->keep_fds, .rationed = charge->rationed,
                                      .jobserver = {charge->jobserver[0], charge->jobserver[1]}}};
     struct pm_answer answer = {0, 0};
     pm_supervising = true;
